@@ -1,0 +1,36 @@
+# One command each: `make demo` shows the platform running, `make test` proves it. `make help` lists the rest.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+VENV := .venv
+BIN := $(VENV)/bin
+# The first interpreter that really runs: 3.13, 3.12, then 3.11 (a name in PATH may be a shim without an interpreter)
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+
+.PHONY: help dev lock lint unit molecule test demo demo-down
+help: ## List the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
+
+dev: $(VENV)/.ready ## Create the virtual environment with the pinned dependencies
+
+$(VENV)/.ready: requirements.lock
+	@[ -n "$(PYTHON)" ] || { echo "Python 3.11 or newer is missing. On Debian: apt-get install python3 python3-venv" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "$(PYTHON) lacks venv. On Debian: apt-get install python3-venv" >&2; exit 1; }
+	@echo "==> virtual environment ($$($(PYTHON) --version), about a minute)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	@# ansible-lint's args rule, mypy and pytest import our shared code under the name the modules use
+	@ln -sfn $(CURDIR)/module_utils/qianjiang $$($(BIN)/python -c 'import ansible.module_utils as m; print(m.__path__[0])')/qianjiang
+	@touch $@
+
+lock: dev ## Write requirements.lock from requirements.in
+	@$(BIN)/pip install --quiet uv==0.13.9
+	@$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --quiet requirements.in --output-file requirements.lock
+
+lint: dev ## ruff, mypy, yamllint, ansible-lint
+	@tests/lint.sh
+
+unit: dev ## Unit tests
+	@$(BIN)/pytest
