@@ -1,0 +1,139 @@
+# Copyright: (c) 2026, Qianjiangyuan Deploy contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a build sends to the engine, and the hash that names it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import stat
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+try:
+    from docker.utils.build import exclude_paths
+except ImportError:  # said by entries(), as a message instead of a traceback
+    exclude_paths = None  # type: ignore[assignment]
+
+Kind = Literal["file", "executable", "link", "directory"]
+
+
+class ContextError(Exception):
+    """A folder that cannot be a build context; the message names the file."""
+
+
+class Entry(NamedTuple):
+    """One path of a build context. `content` is a file's sha256 or a link's target."""
+
+    path: str
+    kind: Kind
+    content: str
+
+
+def entries(folder: Path, dockerfile: str) -> list[Entry]:
+    """What Docker would send of `folder`, in order. The Dockerfile and .dockerignore are always sent, so they count."""
+    if exclude_paths is None:
+        raise ContextError("the Python Docker SDK is missing on this host. On Debian: python3-docker")
+    if not folder.is_dir():
+        raise ContextError(f"path: no such folder: {folder}")
+    dockerfile = os.path.normpath(dockerfile)
+    if dockerfile.startswith(("/", "../")):
+        raise ContextError(f"dockerfile: {dockerfile!r} is outside of the build context {folder}")
+    if not (folder / dockerfile).is_file():
+        raise ContextError(f"dockerfile: no such file: {folder / dockerfile}")
+    try:
+        found = exclude_paths(str(folder), ignore_patterns(folder, dockerfile), dockerfile=dockerfile)
+        read = [_entry(folder, path) for path in sorted(found)]
+    except OSError as error:
+        raise ContextError(f"{error.filename}: {error.strerror}: the build cannot read it") from error
+    return [entry for entry in read if entry is not None]
+
+
+def ignore_file(folder: Path, dockerfile: str) -> Path:
+    """The ignore file that counts: the Dockerfile's own, where there is one (BuildKit's rule), else .dockerignore."""
+    own = folder / f"{dockerfile}.dockerignore"
+    return own if own.is_file() else folder / ".dockerignore"
+
+
+def ignore_patterns(folder: Path, dockerfile: str) -> list[str]:
+    """The patterns of the ignore file, without comments and empty lines."""
+    file = ignore_file(folder, dockerfile)
+    if not file.is_file():
+        return []
+    patterns = []
+    for number, line in enumerate(file.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines(), 1):
+        if line.startswith("#") or not line.strip():
+            continue
+        if line.strip() == "!":
+            raise ContextError(f"{file} line {number}: '!' without a pattern")
+        patterns.append(line.strip())
+    return patterns
+
+
+def identity(found: Sequence[Entry], inputs: Mapping[str, object]) -> str:
+    """The sha256 (hex) of a context and of everything else that decides what is built. Times do not count."""
+    document = {"version": 1, "context": found, "inputs": inputs}
+    return hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def tag(context: str) -> str:
+    """The tag that names an image by its context hash."""
+    return f"ctx-{context[:16]}"
+
+
+def stage(folder: Path, target: Path, found: Sequence[Entry]) -> None:
+    """Copy a context to `target`, so that exactly what was counted is sent.
+
+    Modes become 0644 and 0755: like git, the identity knows only the executable bit, so the umask of a checkout must
+    not reach the image either.
+    """
+    _folder(target)
+    for entry in found:
+        source, copy = folder / entry.path, target / entry.path
+        _folder(copy if entry.kind == "directory" else copy.parent, target)
+        if entry.kind == "directory":
+            continue
+        if entry.kind == "link":
+            copy.symlink_to(entry.content)
+            continue
+        try:
+            shutil.copyfile(source, copy)
+            times = source.stat()
+        except OSError as error:
+            raise ContextError(f"{source}: {error.strerror}: the build cannot read it") from error
+        copy.chmod(0o755 if entry.kind == "executable" else 0o644)
+        os.utime(copy, ns=(times.st_atime_ns, times.st_mtime_ns))
+        if _sha256(copy) != entry.content:
+            raise ContextError(f"{source} changed while it was read: run again when nothing writes there")
+
+
+def _folder(path: Path, top: Path | None = None) -> None:
+    if path.is_dir():
+        return
+    if top is not None and path != top:
+        _folder(path.parent, top)
+    path.mkdir()
+    path.chmod(0o755)
+
+
+def _entry(folder: Path, path: str) -> Entry | None:
+    file = folder / path
+    mode = file.lstat().st_mode
+    if stat.S_ISLNK(mode):
+        return Entry(path, "link", str(file.readlink()))
+    if stat.S_ISDIR(mode):
+        return Entry(path, "directory", "")
+    if stat.S_ISREG(mode):
+        return Entry(path, "executable" if mode & stat.S_IXUSR else "file", _sha256(file))
+    if stat.S_ISSOCK(mode):
+        return None  # Docker leaves sockets out too
+    raise ContextError(f"{file} is neither a file, a folder nor a symbolic link: leave it out with .dockerignore")
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,268 @@
+# Copyright: (c) 2026, Qianjiangyuan Deploy contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reading a Dockerfile: which images it builds on, whether they are pinned, and on which line a build step stands."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from ansible.module_utils.qianjiang.image_reference import ImageReferenceError, parse
+
+PIN = "name it by digest, <repository>@sha256:<64 hex digits>; image_resolve gives the digest of a tag"
+# Build arguments that need no ARG; the proxies among them do not change what is built
+PROXIES = frozenset(
+    name
+    for upper in ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
+    for name in (upper, upper.lower())
+)
+_PREDEFINED = re.compile(r"BUILDKIT_\w+|SOURCE_DATE_EPOCH")
+_VARIABLE = re.compile(r"\$(?:\{(\w+)(?::([-+])([^}]*))?\}|(\w+))")
+_DIRECTIVE = re.compile(r"#\s*([A-Za-z]+)\s*=\s*(\S+)\s*$")
+_HEREDOC = re.compile(r"(?:^|\s)\d*<<(-?)(['\"]?)([^\s<'\"]+)\2(?=\s|$)")
+_MOUNT_FROM = re.compile(r"--mount=(?:\S*,)?from=([^\s,]+)")
+_LAYERS = ("RUN", "COPY", "ADD", "WORKDIR")  # what BuildKit counts as a step of its own
+
+
+class DockerfileError(Exception):
+    """A Dockerfile that is refused; `errors` holds every reason, each with its line."""
+
+    def __init__(self, errors: list[str]) -> None:
+        super().__init__("\n".join(errors))
+        self.errors = errors
+
+
+class Instruction(NamedTuple):
+    """One instruction: its first line's number, its keyword, and the rest with continuation lines joined."""
+
+    line: int
+    keyword: str
+    value: str
+
+    def __str__(self) -> str:
+        return f"{self.keyword} {self.value}"
+
+
+class Stage(NamedTuple):
+    """A build stage: its name (`stage-<n>` where it has none) and its instructions, FROM first."""
+
+    name: str
+    instructions: list[Instruction]
+
+
+class _Image(NamedTuple):
+    line: int
+    what: str  # as written, for messages
+    reference: str
+
+
+class Dockerfile:
+    """The text of a Dockerfile; `name` is what messages call it."""
+
+    def __init__(self, text: str, name: str = "Dockerfile") -> None:
+        self.name = name
+        self._lines = text.removeprefix("\ufeff").splitlines()
+        self._directives = dict(self._read_directives())
+        self.instructions = list(self._read_instructions())
+        self.stages: list[Stage] = []
+        for instruction in self.instructions:
+            if instruction.keyword == "FROM":
+                self.stages.append(Stage(_stage_name(instruction, len(self.stages)), []))
+            if self.stages:
+                self.stages[-1].instructions.append(instruction)
+
+    def check(self, build_args: Mapping[str, str], target: str | None) -> None:
+        """Refuse what is not pinned, and arguments or a target that the Dockerfile does not know."""
+        errors: list[str] = []
+        if not self.instructions:
+            errors.append(f"{self.name} has no FROM")
+        for instruction in self._before_first_stage():
+            if instruction.keyword != "ARG":
+                errors.append(f"{self.name} line {instruction.line}: {instruction.keyword} before the first FROM")
+        for image in self._images(build_args, errors):
+            self._check_image(image, errors)
+        for instruction in self.instructions:
+            if instruction.keyword == "ADD" and "--checksum=" not in instruction.value:
+                for url in re.findall(r"(?:https?|git)://\S+|git@\S+", instruction.value):
+                    hint = "put the file into the context, or add --checksum=sha256:<64 hex digits>"
+                    errors.append(f"{self.name} line {instruction.line}: ADD {url} is not pinned: {hint}")
+        declared = {name for i in self.instructions if i.keyword == "ARG" for name, _ in _arguments(i.value)}
+        for name in sorted(set(build_args) - declared - PROXIES):
+            if not _PREDEFINED.fullmatch(name):
+                listed = ", ".join(sorted(declared)) or "none"
+                errors.append(f"build_args.{name}: {self.name} declares no ARG {name} (it declares {listed})")
+        names = [stage.name for stage in self.stages]
+        if target is not None and target.lower() not in names and not (target.isdigit() and int(target) < len(names)):
+            errors.append(f"target: {self.name} has no stage {target!r} (its stages: {', '.join(names)})")
+        if errors:
+            raise DockerfileError(errors)
+
+    def bases(self, build_args: Mapping[str, str]) -> list[str]:
+        """Every image that the build takes from elsewhere, in order, once."""
+        return list(dict.fromkeys(image.reference for image in self._images(build_args, [])))
+
+    def classic_step(self, number: int) -> Instruction | None:
+        """The instruction that the classic builder calls `Step <number>/…`."""
+        return self.instructions[number - 1] if 0 < number <= len(self.instructions) else None
+
+    def buildkit_step(self, stage: str, number: int) -> Instruction | None:
+        """The instruction that BuildKit calls `[<stage> <number>/…]`; the stage is empty where there is only one."""
+        names = [known.name for known in self.stages]
+        if stage and stage not in names:
+            return None
+        instructions = self.stages[names.index(stage) if stage else 0].instructions
+        base = instructions[0].value.split()
+        image = next((word for word in base if not word.startswith("--")), "").lower()
+        counted = [i for i in instructions if i.keyword in _LAYERS]
+        if image != "scratch" and image not in names:  # only a base from elsewhere is a step
+            counted.insert(0, instructions[0])
+        return counted[number - 1] if 0 < number <= len(counted) else None
+
+    def at_line(self, line: int) -> Instruction | None:
+        """The instruction that stands on (or continues over) a line."""
+        before = [i for i in self.instructions if i.line <= line]
+        return before[-1] if before else None
+
+    def _read_directives(self) -> Iterator[tuple[str, tuple[int, str]]]:
+        for number, line in enumerate(self._lines, 1):
+            found = _DIRECTIVE.match(line.strip())
+            if not found:
+                return
+            yield found[1].lower(), (number, found[2])
+
+    def _read_instructions(self) -> Iterator[Instruction]:
+        escape = self._directives.get("escape", (0, "\\"))[1]
+        position = 0
+        while position < len(self._lines):
+            start = position + 1
+            parts: list[str] = []
+            while position < len(self._lines):
+                line = self._lines[position].strip()
+                position += 1
+                if line.startswith("#") or (not line and parts):
+                    continue  # comments and empty lines do not end a continuation
+                if not line.endswith(escape):
+                    parts.append(line)
+                    break
+                parts.append(line.removesuffix(escape).strip())
+            text = " ".join(filter(None, parts))
+            if not text:
+                continue
+            start = next(n for n in range(start, len(self._lines) + 1) if _begins(self._lines[n - 1]))
+            keyword, _, value = text.partition(" ")
+            instruction = Instruction(start, keyword.upper(), value.strip())
+            position = self._skip_heredocs(instruction, position)
+            yield instruction
+
+    def _skip_heredocs(self, instruction: Instruction, position: int) -> int:
+        if instruction.keyword not in ("RUN", "COPY", "ADD"):
+            return position
+        for tabs, _, end in _HEREDOC.findall(instruction.value):
+            for number in range(position, len(self._lines)):
+                if (self._lines[number].lstrip("\t") if tabs else self._lines[number]) == end:
+                    position = number + 1
+                    break
+        return position
+
+    def _before_first_stage(self) -> list[Instruction]:
+        first = self.stages[0].instructions[0].line if self.stages else float("inf")
+        return [i for i in self.instructions if i.line < first]
+
+    def _images(self, build_args: Mapping[str, str], errors: list[str]) -> Iterator[_Image]:
+        if "syntax" in self._directives:
+            line, syntax = self._directives["syntax"]
+            yield _Image(line, f"syntax={syntax}", syntax)
+        values: dict[str, str | None] = {}
+        for instruction in self._before_first_stage():
+            if instruction.keyword == "ARG":
+                for name, default in _arguments(instruction.value):
+                    values[name] = build_args.get(name, None if default is None else _expand(default, values, []))
+        for index, stage in enumerate(self.stages):
+            earlier = [known.name for known in self.stages[:index]]
+            for instruction in stage.instructions:
+                if instruction.keyword == "FROM":
+                    image = self._from(instruction, values, errors)
+                    if image is not None and image.reference.lower() not in ("scratch", *earlier):
+                        yield image
+                else:
+                    yield from self._other_images(instruction, earlier, errors)
+
+    def _from(self, instruction: Instruction, values: Mapping[str, str | None], errors: list[str]) -> _Image | None:
+        words = [word for word in instruction.value.split() if not word.startswith("--")]
+        missing: list[str] = []
+        reference = _expand((words or [""])[0].strip("\"'"), values, missing)
+        what = f"FROM {words[0]}" if words else "FROM"
+        for name in missing:
+            hint = (
+                f"give it in build_args, or a default in `ARG {name}=…`"
+                if name in values
+                else f"declare `ARG {name}` before the first FROM, with a default or in build_args"
+            )
+            errors.append(f"{self.name} line {instruction.line}: {what}: no value for {name}: {hint}")
+        if missing:
+            return None
+        return _Image(instruction.line, what if reference == what[5:] else f"{what} ({reference})", reference)
+
+    def _other_images(self, instruction: Instruction, earlier: list[str], errors: list[str]) -> Iterator[_Image]:
+        found: list[tuple[str, str]] = []
+        if instruction.keyword in ("COPY", "ADD"):
+            flags = [word for word in instruction.value.split() if word.startswith("--from=")]
+            found = [(flag, flag.removeprefix("--from=")) for flag in flags]
+        elif instruction.keyword == "RUN":
+            found = [(f"--mount from={name}", name) for name in _MOUNT_FROM.findall(instruction.value)]
+        for what, name in found:
+            if name.isdigit():
+                if int(name) >= len(earlier):
+                    where = f"{self.name} line {instruction.line}"
+                    errors.append(f"{where}: {what}: there is no such stage before it")
+            elif name.lower() not in earlier:
+                yield _Image(instruction.line, what, name)
+
+    def _check_image(self, image: _Image, errors: list[str]) -> None:
+        where = f"{self.name} line {image.line}"
+        try:
+            reference = parse(image.reference)
+        except ImageReferenceError as error:
+            errors.append(f"{where}: {error}")
+            return
+        if reference.digest is None:
+            errors.append(f"{where}: {image.what} is not pinned: {PIN}")
+
+
+def _begins(line: str) -> bool:
+    return bool(line.strip()) and not line.strip().startswith("#")
+
+
+def _stage_name(instruction: Instruction, index: int) -> str:
+    words = [word for word in instruction.value.split() if not word.startswith("--")]
+    return words[2].lower() if len(words) == 3 and words[1].upper() == "AS" else f"stage-{index}"
+
+
+def _arguments(value: str) -> list[tuple[str, str | None]]:
+    """The names and defaults of an ARG instruction."""
+    try:
+        words = shlex.split(value)
+    except ValueError:
+        words = value.split()
+    parts = [word.partition("=") for word in words]
+    return [(name, default if equals else None) for name, equals, default in parts]
+
+
+def _expand(text: str, values: Mapping[str, str | None], missing: list[str]) -> str:
+    """Put values for `$X`, `${X}`, `${X:-default}` and `${X:+alternative}`; names without a value go to `missing`."""
+
+    def value(found: re.Match[str]) -> str:
+        name, operator, word = found[1] or found[4], found[2], found[3]
+        current = values.get(name)
+        if operator == "-":
+            return current or word
+        if operator == "+":
+            return _expand(word, values, missing) if current else ""
+        if current is None:
+            missing.append(name)
+        return current or ""
+
+    return _VARIABLE.sub(value, text)
