@@ -1,0 +1,77 @@
+# Copyright: (c) 2026, Qianjiangyuan Deploy contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Filters on the catalogue: what a datacenter's gateway forwards, and what normalising it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+from ansible.module_utils.qianjiang.catalogue import CatalogueError, normalise
+
+HEALTH = ("interval", "timeout", "retries")
+
+
+def nodes_by_datacenter(
+    nodes: Iterable[str], hostvars: Mapping[str, Any], datacenters: Iterable[str]
+) -> dict[str, list[str]]:
+    """`groups.nodes | nodes_by_datacenter(hostvars, datacenter_registries)`: the nodes of each, in order."""
+    found: dict[str, list[str]] = {name: [] for name in datacenters}
+    for node in nodes:
+        datacenter = hostvars[node].get("datacenter")
+        if datacenter not in found:
+            raise AnsibleFilterError(f'{node}: datacenter: expected one of {", ".join(found)}, got "{datacenter}"')
+        found[datacenter].append(node)
+    return found
+
+
+def normalised_services(services: Any, datacenters: Mapping[str, list[str]]) -> dict[str, Any]:
+    """`services | normalised_services(nodes of each datacenter)`: every key of every service, or all errors at once."""
+    try:
+        return dict(normalise(services, datacenters))
+    except CatalogueError as error:
+        raise AnsibleFilterError(error.summary) from error
+
+
+def gateway_backends(services: Mapping[str, Any], datacenter: str, nodes: Mapping[str, str]) -> list[dict[str, Any]]:
+    """`services | gateway_backends(datacenter, {node: address})`: what is forwarded there, a server for each slot."""
+    backends = []
+    for name, service in sorted(services.items()):
+        if "placement" not in service:
+            raise AnsibleFilterError(f"{name} lacks placement: pass the catalogue as normalised by catalogue_validate")
+        if not service["gateway"] or datacenter not in service["placement"]["datacenters"]:
+            continue
+        servers = [
+            {
+                "name": f"{node}.{replica}.{slot}",
+                "address": address,
+                "port": service["slots_port"] + 2 * replica + offset,
+            }
+            for node, address in sorted(nodes.items())
+            for replica in range(service["replicas"])
+            for offset, slot in enumerate("ab")
+        ]
+        backends.append(
+            {
+                "name": name,
+                "port": service["gateway"]["port"],
+                "health": {"path": service["health"]["ready_path"]} | {key: service["health"][key] for key in HEALTH},
+                "stop_timeout": service["stop_timeout"],
+                "drain_timeout": service["update"]["drain_timeout"],
+                "servers": servers,
+            }
+        )
+    return backends
+
+
+class FilterModule:
+    """The filters by name."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {
+            "gateway_backends": gateway_backends,
+            "nodes_by_datacenter": nodes_by_datacenter,
+            "normalised_services": normalised_services,
+        }
