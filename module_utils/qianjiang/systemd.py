@@ -1,0 +1,103 @@
+# Copyright: (c) 2026, Qianjiangyuan Deploy contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""systemd units and files, never waiting longer than told."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+TIMED_OUT = 124
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How a command ended. `status` is TIMED_OUT where it did not."""
+
+    status: int
+    output: str
+
+    @property
+    def succeeded(self) -> bool:
+        return self.status == 0
+
+
+def run(command: list[str], timeout: float = 30) -> Answer:
+    """Run a command, standard output and error together, for at most `timeout` seconds.
+
+    subprocess.run would wait for a killed child, and a child that sits in the kernel on a dead file server never ends.
+    """
+    environment = {**os.environ, "LC_ALL": "C"}
+    with tempfile.TemporaryFile() as output:
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
+        try:
+            status = child.wait(timeout)
+        except subprocess.TimeoutExpired:
+            status = TIMED_OUT
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(0.5)
+        output.seek(0)
+        return Answer(status, output.read().decode(errors="replace").strip())
+
+
+def show(unit: str, *properties: str) -> dict[str, str]:
+    """Properties of a unit, from the manager's memory."""
+    answer = run(["systemctl", "show", unit, f"--property={','.join(properties)}"])
+    return dict(line.split("=", 1) for line in answer.output.splitlines() if "=" in line)
+
+
+def journal(unit: str, since: float) -> list[str]:
+    """What the unit has logged since then, oldest first."""
+    answer = run(["journalctl", f"--unit={unit}", f"--since=@{since:.0f}", "--output=cat", "--no-pager", "--lines=200"])
+    return answer.output.splitlines()
+
+
+def wait_until(check: Callable[[], bool], deadline: float, pause: float = 0.1) -> bool:
+    """Call `check` until it is true; false when `deadline` (of time.monotonic) has passed."""
+    while True:
+        if check():
+            return True
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(pause)
+
+
+def read_text(path: Path) -> str | None:
+    """The file's text, or nothing where there is no such file."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+
+
+def write_text(path: Path, text: str, mode: int = 0o644) -> None:
+    """Replace the file in one step: after a crash there is the old one or the new one, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
