@@ -1,0 +1,146 @@
+# Copyright: (c) 2026, Qianjiangyuan Deploy contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Building with the Docker client: the SDK knows no BuildKit."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from ansible.module_utils.qianjiang.dockerfile import Dockerfile, Instruction
+
+Run = Callable[[list[str], dict[str, str]], tuple[int, str, str]]
+
+SHOWN = 30
+# Variables that steer the client itself: a build argument of that name must not be set in its environment
+_OWN = re.compile(r"(?:DOCKER|BUILDX|BUILDKIT)_.*|PATH|HOME|TMPDIR|LD_.*|LANG|LC_.*|SSL_.*|GO.*")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_STEP_NAME = re.compile(r"#(\d+) \[([^\]]*)\] ")
+_STEP_ERROR = re.compile(r"#(\d+) ERROR: (?!.*context canceled)(.*)")
+_CLASSIC_STEP = re.compile(r"Step (\d+)/\d+ : ")
+_PARSE_ERROR = re.compile(r"parse error (?:on )?line (\d+)")
+
+
+class DockerCliError(Exception):
+    """The Docker client is not usable."""
+
+
+class Build(NamedTuple):
+    """One build. `secrets` are files; `context` is the staged folder."""
+
+    image: str
+    context: Path
+    dockerfile: str
+    network: str
+    target: str | None
+    platform: str | None
+    build_args: Mapping[str, str]
+    labels: Mapping[str, str]
+    secrets: Mapping[str, Path]
+
+
+def probe(run: Run, binary: str) -> bool:
+    """Whether this client and engine build with BuildKit. Docker 23 and later need the buildx plugin for it."""
+    code, out, err = run([binary, "version", "--format", "{{json .}}"], {})
+
+    def reject(found: str) -> DockerCliError:
+        hint = "is it one? Put Docker's own client first in PATH."
+        return DockerCliError(f"{binary} does not answer like a Docker client ({found}): {hint}")
+
+    try:
+        document = json.loads(out)
+        client, server = str(document["Client"]["Version"]), document["Server"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise reject(repr((err.strip() or out.strip())[:200])) from error
+    if code != 0 or server is None:
+        raise DockerCliError(f"the Docker Engine does not answer its client: {err.strip()[:500]}")
+    api = str(server.get("ApiVersion"))
+    try:
+        major = int(client.split(".", maxsplit=1)[0])
+        api_version = tuple(int(part) for part in api.split("."))
+    except ValueError as error:
+        raise reject(f"version {client!r}, API {api!r}") from error
+    if major >= 23:
+        return run([binary, "buildx", "version"], {})[0] == 0
+    return major >= 18 and api_version >= (1, 39)
+
+
+def command(binary: str, build: Build, *, buildkit: bool) -> list[str]:
+    """The command line of a build. Values of build arguments and secrets are not in it: every user can read it."""
+    argv = [binary, "build", "--tag", build.image, "--file", str(build.context / build.dockerfile)]
+    argv += ["--network", build.network]
+    if buildkit:
+        argv += ["--progress", "plain"]
+    if build.target is not None:
+        argv += ["--target", build.target]
+    if build.platform is not None:
+        argv += ["--platform", build.platform]
+    for name, value in sorted(build.labels.items()):
+        argv += ["--label", f"{name}={value}"]
+    for name, value in sorted(build.build_args.items()):
+        argv += ["--build-arg", f"{name}={value}" if _OWN.fullmatch(name) else name]
+    for name, file in sorted(build.secrets.items()):
+        argv += ["--secret", f"id={name},src={file}"]
+    return [*argv, str(build.context)]
+
+
+def environment(build: Build, *, buildkit: bool, configuration: Path | None) -> dict[str, str]:
+    """The variables of a build: its arguments, which builder, and the folder with the client's configuration."""
+    variables = {name: value for name, value in build.build_args.items() if not _OWN.fullmatch(name)}
+    variables["DOCKER_BUILDKIT"] = "1" if buildkit else "0"
+    variables["NO_COLOR"] = "1"
+    # buildx otherwise adds documents about the build: an image index instead of an image, with a new digest each time
+    variables["BUILDX_NO_DEFAULT_ATTESTATIONS"] = "1"
+    variables["BUILDX_GIT_INFO"] = "0"
+    if configuration is not None:
+        variables["DOCKER_CONFIG"] = str(configuration)
+    return variables
+
+
+def explain(out: str, err: str, dockerfile: Dockerfile) -> str:
+    """Why a build failed: the instruction with its line, the reason, and the last lines that the step wrote."""
+    out, err = _COLOUR.sub("", out), _COLOUR.sub("", err)
+    instruction, reason, lines = _buildkit(err, dockerfile) or _classic(out, err, dockerfile)
+    parse_error = _PARSE_ERROR.search(err)
+    if parse_error:
+        instruction = dockerfile.at_line(int(parse_error[1]))
+    where = f" at {dockerfile.name} line {instruction.line}: {str(instruction)[:500]}" if instruction else ""
+    message = f"failed{where}\n{reason or 'the Docker client said nothing'}"
+    shown = [f"  {line.rstrip()}" for line in lines if line.strip()][-SHOWN:]
+    return "\n".join([message, *(["The last lines of that step:", *shown] if shown else [])])
+
+
+_Found = tuple[Instruction | None, str, list[str]]
+
+
+def _buildkit(err: str, dockerfile: Dockerfile) -> _Found | None:
+    lines = err.splitlines()
+    failed = next(filter(None, map(_STEP_ERROR.match, lines)), None)
+    if failed is None:
+        return None
+    number, reason = failed[1], failed[2]
+    instruction = None
+    for named in filter(None, map(_STEP_NAME.match, lines)):
+        words = named[2].split()
+        if named[1] == number and words and re.fullmatch(r"\d+/\d+", words[-1]):
+            stage = words[-2] if len(words) > 1 and "/" not in words[-2] else ""
+            instruction = dockerfile.buildkit_step(stage, int(words[-1].split("/")[0]))
+    written = re.compile(rf"#{number} \d+\.\d+ ?(.*)")
+    return instruction, reason, [match[1] for match in filter(None, map(written.match, lines))]
+
+
+def _classic(out: str, err: str, dockerfile: Dockerfile) -> _Found:
+    instruction: Instruction | None = None
+    written: list[str] = []
+    for line in out.splitlines():
+        step = _CLASSIC_STEP.match(line)
+        if step:
+            instruction, written = dockerfile.classic_step(int(step[1])), []
+        elif instruction and not line.startswith(" ---> "):
+            written.append(line)
+    said = [line.strip() for line in err.splitlines() if line.strip()]
+    return instruction, said[-1] if said else "", written
