@@ -786,8 +786,7 @@ def _walk(services: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
         elif name not in order:
             for dependency in sorted(set(services[name]["depends_on"]) & set(services)):
                 visit(dependency, [*way, name])
-            if name not in order:
-                order.append(name)
+            order.append(name)
 
     for name in sorted(services):
         visit(name, [])

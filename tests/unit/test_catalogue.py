@@ -390,7 +390,11 @@ MISTAKES: dict[str, tuple[Any, list[str]]] = {
     ),
     # ports
     "slots of two services": (
-        {"api": WEBUI | {"replicas": 2}, "webui": WEBUI | {"slots_port": 18083}},
+        {
+            "api": WEBUI | {"replicas": 2},
+            "far": WEBUI | {"slots_port": 30000},
+            "webui": WEBUI | {"slots_port": 18083},
+        },
         [
             "services.webui.slots_port: expected host ports of its own, got 18083-18084, "
             "and services.api has 18080-18083 on the nodes of hangzhou, shanghai; 18084 is free"
