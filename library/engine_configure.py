@@ -112,6 +112,7 @@ CERTIFICATES = Path("etc/docker/certs.d")
 DROP_IN = Path("etc/systemd/system/docker.service.d/http-proxy.conf")
 SOCKET = Path("run/docker.sock")
 UNIT = "docker.service"
+DATA = "/var/lib/docker"
 VALIDATES_SINCE = 23
 COMPLAINT = re.compile("fail|unable|error|invalid|conflict|unknown", re.IGNORECASE)
 
@@ -319,11 +320,11 @@ def main() -> None:
     current = read(desired)
     changes = settings.plan(desired, current)
     action = settings.action(changes, desired, current)
-    before, after = current.daemon or {}, desired.daemon
-    if before and before.get("data-root") != after.get("data-root"):
-        module.warn(f"data-root changes: images and containers stay in {before.get('data-root', '/var/lib/docker')}")
+    place = (current.daemon or {}).get("data-root", DATA)
+    if current.daemon and place != desired.daemon.get("data-root", DATA):
+        module.warn(f"data-root changes: images and containers stay in {place}")
     try:
-        if before != after:
+        if current.daemon != desired.daemon:
             validate(desired.daemon)
         if not module.check_mode:
             apply(desired, changes, action, parameters["timeout"])

@@ -1,0 +1,382 @@
+"""The engine's settings: (desired, current) → changes → what the service needs, and the way back when it refuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from ansible.module_utils.qianjiang import engine_settings as settings
+from ansible.module_utils.qianjiang import systemd
+from ansible.module_utils.qianjiang.engine_settings import Current, Desired
+from ansible.module_utils.testing import patch_module_args
+
+CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----"
+SETTINGS: dict[str, Any] = {"live-restore": True, "log-driver": "json-file"}
+RIGHT = Current(daemon=SETTINGS)
+
+# (desired, current) → names of the changes, action
+PLANS = [
+    pytest.param(Desired(SETTINGS), RIGHT, [], None, id="right already"),
+    pytest.param(
+        Desired(SETTINGS, {"registry.lab:5000": CERTIFICATE}),
+        Current(daemon=SETTINGS, registry_cas={"registry.lab:5000": CERTIFICATE + "\n"}),
+        [],
+        None,
+        id="the certificate's last newline is no difference",
+    ),
+    pytest.param(
+        Desired(SETTINGS, {"registry.lab:5000": CERTIFICATE}),
+        RIGHT,
+        ["certs.d/registry.lab:5000/ca.crt"],
+        None,
+        id="a certificate needs no restart",
+    ),
+    pytest.param(
+        Desired(SETTINGS, {"registry.lab:5000": ""}),
+        Current(daemon=SETTINGS, registry_cas={"registry.lab:5000": CERTIFICATE}),
+        ["certs.d/registry.lab:5000/ca.crt"],
+        None,
+        id="a certificate taken away",
+    ),
+    pytest.param(
+        Desired({**SETTINGS, "debug": True}), RIGHT, ["daemon.json debug"], "reload", id="added, taken over on a reload"
+    ),
+    pytest.param(
+        Desired(SETTINGS),
+        Current(daemon={**SETTINGS, "debug": True}),
+        ["daemon.json debug"],
+        "restart",
+        id="removed, kept by the engine until a restart",
+    ),
+    pytest.param(
+        Desired(SETTINGS),
+        Current(daemon={**SETTINGS, "max-concurrent-downloads": 9}),
+        ["daemon.json max-concurrent-downloads"],
+        "reload",
+        id="removed, back to its default on a reload",
+    ),
+    pytest.param(
+        Desired({**SETTINGS, "debug": True, "icc": False}),
+        RIGHT,
+        ["daemon.json debug", "daemon.json icc"],
+        "restart",
+        id="one setting that needs a restart decides",
+    ),
+    pytest.param(
+        Desired(SETTINGS),
+        Current(daemon=None),
+        ["daemon.json", "daemon.json live-restore", "daemon.json log-driver"],
+        "restart",
+        id="a file that is not JSON is replaced",
+    ),
+    pytest.param(
+        Desired(SETTINGS),
+        Current(daemon=SETTINGS, running=False, enabled=False),
+        ["docker.service enabled", "docker.service running"],
+        "start",
+        id="stopped and disabled",
+    ),
+    pytest.param(
+        Desired(SETTINGS), Current(daemon=SETTINGS, enabled=False), ["docker.service enabled"], None, id="only disabled"
+    ),
+    pytest.param(
+        Desired(SETTINGS),
+        Current(daemon=SETTINGS, replaced=True),
+        ["docker.service runs the installed version"],
+        "restart",
+        id="upgraded under the running engine",
+    ),
+    pytest.param(
+        Desired(SETTINGS),
+        Current(daemon=SETTINGS, unproven=True),
+        ["docker.service proven with its settings"],
+        "restart",
+        id="an earlier run was killed before the engine answered",
+    ),
+    pytest.param(
+        Desired(SETTINGS, proxy={"http": "http://proxy:3128", "https": None}),
+        RIGHT,
+        ["http-proxy.conf"],
+        "restart",
+        id="a proxy",
+    ),
+    pytest.param(
+        Desired(SETTINGS),
+        Current(daemon=SETTINGS, drop_in="[Service]\n"),
+        ["http-proxy.conf"],
+        "restart",
+        id="a proxy taken away",
+    ),
+    pytest.param(
+        Desired({**SETTINGS, "icc": False}, service_managed=False),
+        Current(daemon=SETTINGS, running=False, enabled=False),
+        ["daemon.json icc"],
+        None,
+        id="a service that is not ours is left alone",
+    ),
+]
+
+
+@pytest.mark.parametrize(("desired", "current", "names", "action"), PLANS)
+def test_plan(desired: Desired, current: Current, names: list[str], action: str | None) -> None:
+    changes = settings.plan(desired, current)
+
+    assert [change["name"] for change in changes] == names
+    assert settings.action(changes, desired, current) == action
+
+
+def test_a_change_tells_before_and_after() -> None:
+    changes = settings.plan(Desired({"icc": False}), Current(daemon={"icc": True}))
+
+    assert changes == [{"name": "daemon.json icc", "before": True, "after": False}]
+
+
+@pytest.mark.parametrize(
+    ("desired", "message"),
+    [
+        (
+            Desired({"insecure-registries": ["registry.lab:5000"]}),
+            "daemon.insecure-registries: not allowed; give the registry's CA certificate in registry_cas instead",
+        ),
+        (
+            Desired({}, {"https://registry.lab": CERTIFICATE}),
+            "registry_cas.https://registry.lab: expected host or host:port",
+        ),
+        (Desired({}, {"../x": CERTIFICATE}), "registry_cas.../x: expected host or host:port"),
+        (Desired({}, {"registry.lab": "MIIB"}), "registry_cas.registry.lab: expected the text of a PEM certificate"),
+        (
+            Desired({}, {"registry.lab": CERTIFICATE + "\n-----BEGIN PRIVATE KEY-----\n"}),
+            "registry_cas.registry.lab: holds a private key; give the CA's certificate only",
+        ),
+        (Desired({}, proxy={"http": "proxy:3128"}), "proxy.http: expected http://host:port or https://host:port"),
+    ],
+)
+def test_wrong_input(desired: Desired, message: str) -> None:
+    assert settings.errors(desired) == [message]
+
+
+def test_right_input_has_no_errors() -> None:
+    desired = Desired(
+        {"insecure-registries": []},
+        {"registry.lab:5000": CERTIFICATE, "gone.lab": ""},
+        {"https": "https://proxy.lab", "http": None},
+    )
+
+    assert settings.errors(desired) == []
+
+
+def test_null_takes_a_default_away_at_any_depth() -> None:
+    assert settings.without_nulls({"a": None, "b": {"c": None, "d": False}}) == {"b": {"d": False}}
+
+
+def test_the_proxys_credentials_are_written_but_never_shown() -> None:
+    desired = Desired({}, proxy={"http": "http://me:s%3Acret@proxy:3128", "no_proxy": "localhost,.lab"})
+
+    text = settings.drop_in_text(desired.proxy)
+    changes = settings.plan(desired, Current())
+
+    assert text is not None
+    assert 'Environment="HTTP_PROXY=http://me:s%%3Acret@proxy:3128"' in text  # systemd expands %
+    assert 'Environment="NO_PROXY=localhost,.lab"' in text
+    assert "cret" not in str(changes)
+    assert "//********@proxy:3128" in changes[0]["after"]
+
+
+class Host:
+    """A host on a temporary directory: what systemctl is asked, and whether the engine answers."""
+
+    def __init__(self, module: ModuleType, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.root = root
+        self.calls: list[str] = []
+        self.refused: set[str] = set()
+        self.answers_with: Callable[[str], bool] = lambda _text: True
+        self.unit = {"ActiveState": "active", "UnitFileState": "enabled", "MainPID": "7"}
+        self.version = "Docker version 20.10.24, build 297e128"
+        (root / "run").mkdir()
+        monkeypatch.setattr(module, "ROOT", root)
+        monkeypatch.setattr(module, "ask", self.ask)
+        monkeypatch.setattr(systemd, "run", self.run)
+        monkeypatch.setattr(systemd, "show", lambda *_arguments: self.unit)
+        monkeypatch.setattr(systemd, "journal", lambda *_arguments: ["starting", "failed to start daemon: bad icc"])
+
+    @property
+    def daemon(self) -> Path:
+        return self.root / "etc/docker/daemon.json"
+
+    def ask(self, path: str) -> bytes | None:
+        came_up = self.answers_with(self.daemon.read_text() if self.daemon.exists() else "")
+        return (b"OK" if path == "/_ping" else b'{"status": "reload"}') if came_up else None
+
+    def run(self, command: list[str], _timeout: float = 30) -> systemd.Answer:
+        if command == ["dockerd", "--version"]:
+            return systemd.Answer(0, self.version)
+        self.calls.append(" ".join(word.split("=")[0] for word in command))
+        refused = self.calls[-1] in self.refused
+        return systemd.Answer(int(refused), "unknown key: icx" if refused else "")
+
+
+@pytest.fixture
+def module(load_module: Callable[[str], ModuleType]) -> ModuleType:
+    return load_module("engine_configure")
+
+
+@pytest.fixture
+def host(module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    host = Host(module, tmp_path, monkeypatch)
+    host.daemon.parent.mkdir(parents=True)
+    host.daemon.write_text(json.dumps(SETTINGS))
+    return host
+
+
+def run_module(
+    module: ModuleType, capsys: pytest.CaptureFixture[str], *, check: bool = False, **arguments: Any
+) -> dict[str, Any]:
+    with patch_module_args({"timeout": 1, "_ansible_check_mode": check, **arguments}), pytest.raises(SystemExit):
+        module.main()
+    result: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return result
+
+
+def test_a_right_host_is_left_alone(host: Host, module: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    result = run_module(module, capsys, daemon=SETTINGS)
+
+    assert result["changed"] is False
+    assert host.calls == []
+
+
+def test_a_restart_is_proven_and_leaves_nothing_behind(
+    host: Host, module: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = run_module(module, capsys, daemon={**SETTINGS, "icc": False})
+
+    assert result["changed"] is True
+    assert result["action"] == "restart"
+    assert result["diff"] == {"before": {"daemon.json icc": None}, "after": {"daemon.json icc": False}}
+    assert host.calls[-1] == "systemctl restart docker.service"
+    assert json.loads(host.daemon.read_text()) == {**SETTINGS, "icc": False}
+    assert [file.name for file in host.daemon.parent.iterdir()] == ["daemon.json"]
+
+
+def test_check_mode_has_the_same_plan_and_touches_nothing(
+    host: Host, module: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = {"daemon": {**SETTINGS, "icc": False}, "registry_cas": {"registry.lab:5000": CERTIFICATE}}
+    planned = run_module(module, capsys, check=True, **arguments)
+    assert host.calls == []
+    assert json.loads(host.daemon.read_text()) == SETTINGS
+    assert not (host.daemon.parent / "certs.d").exists()
+
+    done = run_module(module, capsys, **arguments)
+
+    assert planned == done | {"invocation": planned["invocation"]}
+    assert (host.daemon.parent / "certs.d/registry.lab:5000/ca.crt").read_text() == CERTIFICATE + "\n"
+
+
+def test_an_engine_that_does_not_come_up_gets_the_old_file_back(
+    host: Host, module: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host.answers_with = lambda text: "icc" not in text
+
+    result = run_module(module, capsys, daemon={**SETTINGS, "icc": "maybe"})
+
+    assert result["failed"] is True
+    assert result["rolled_back"] is True
+    assert result["msg"] == (
+        "docker.service: the engine refuses its new settings: failed to start daemon: bad icc."
+        " It runs again with the old ones"
+    )
+    assert json.loads(host.daemon.read_text()) == SETTINGS
+    assert [call for call in host.calls if "restart" in call] == ["systemctl restart docker.service"] * 2
+    assert [file.name for file in host.daemon.parent.iterdir()] == ["daemon.json"]
+
+
+def test_a_reload_that_the_engine_does_not_confirm_is_taken_back(
+    host: Host, module: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host.answers_with = lambda text: "debug" not in text
+
+    result = run_module(module, capsys, daemon={**SETTINGS, "debug": True})
+
+    assert result["failed"] is True
+    assert json.loads(host.daemon.read_text()) == SETTINGS
+    assert host.calls == ["systemctl reload docker.service"] * 2
+
+
+def test_the_first_file_of_all_goes_away_again(
+    host: Host, module: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host.daemon.unlink()
+    host.answers_with = lambda text: "icc" not in text
+
+    run_module(module, capsys, daemon={"icc": "maybe"})
+
+    assert list(host.daemon.parent.iterdir()) == []
+
+
+def test_a_run_killed_before_the_proof_is_finished_by_the_next(
+    host: Host, module: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The file is there, the engine was never restarted with it: content alone would say that nothing is to do."""
+    host.daemon.write_text(json.dumps({**SETTINGS, "icc": "maybe"}))
+    (host.daemon.parent / "daemon.json.previous").write_text(json.dumps(SETTINGS))
+    host.answers_with = lambda text: "icc" not in text
+
+    result = run_module(module, capsys, daemon={**SETTINGS, "icc": "maybe"})
+
+    assert result["rolled_back"] is True
+    assert json.loads(host.daemon.read_text()) == SETTINGS
+
+
+@pytest.mark.parametrize(
+    ("version", "validated"),
+    [("Docker version 20.10.24, build 297e128", False), ("Docker version 23.0.1, build bc3805a", True)],
+)
+def test_dockerd_validates_before_anything_is_touched(
+    host: Host, module: ModuleType, capsys: pytest.CaptureFixture[str], version: str, validated: bool
+) -> None:
+    host.version = version
+    host.refused = {"dockerd --validate --config-file"}
+
+    result = run_module(module, capsys, daemon={**SETTINGS, "icx": False})
+
+    assert result.get("failed", False) is validated
+    if validated:
+        assert result["msg"] == (
+            "docker.service: dockerd refuses the new daemon.json, nothing was changed: unknown key: icx"
+        )
+        assert json.loads(host.daemon.read_text()) == SETTINGS
+        assert list((host.root / "run").iterdir()) == []
+
+
+@pytest.mark.parametrize(("place", "warned"), [("/srv/docker", True), ("/var/lib/docker", False)])
+def test_moving_the_data_is_a_warning(
+    host: Host,
+    module: ModuleType,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+    warned: bool,
+) -> None:
+    warnings: list[str] = []  # ansible collects them for the whole process
+    monkeypatch.setattr(module.AnsibleModule, "warn", lambda _self, text: warnings.append(text))
+
+    run_module(module, capsys, check=True, daemon={**SETTINGS, "data-root": place})
+
+    assert warnings == ["data-root changes: images and containers stay in /var/lib/docker"] * warned
+
+
+def test_wrong_input_is_refused_before_reading(
+    host: Host, module: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = run_module(module, capsys, daemon={"insecure-registries": ["x"]})
+
+    assert result["failed"] is True
+    assert host.calls == []
+
+
+def test_a_command_that_hangs_is_given_up() -> None:
+    assert systemd.run(["sleep", "60"], timeout=0.1) == systemd.Answer(systemd.TIMED_OUT, "")
