@@ -114,7 +114,6 @@ SOCKET = Path("run/docker.sock")
 UNIT = "docker.service"
 DATA = "/var/lib/docker"
 VALIDATES_SINCE = 23
-COMPLAINT = re.compile("fail|unable|error|invalid|conflict|unknown", re.IGNORECASE)
 
 
 class EngineError(Exception):
@@ -197,7 +196,9 @@ def validate(daemon: dict[str, object]) -> None:
     finally:
         file.unlink(missing_ok=True)
     if not answer.succeeded:
-        raise EngineError(f"dockerd refuses the new daemon.json, nothing was changed: {answer.output}")
+        raise EngineError(
+            f"dockerd refuses the new daemon.json, nothing was changed: {answer.output.replace(str(file), DAEMON.name)}"
+        )
 
 
 def put(path: Path, text: str | None, mode: int = 0o644) -> None:
@@ -239,9 +240,8 @@ def move(action: str, timeout: int) -> None:
         return answers()
 
     if not answer.succeeded or not systemd.wait_until(proven, deadline):
-        complaints = [line for line in systemd.journal(UNIT, begin) if COMPLAINT.search(line)]
-        said = dict.fromkeys(complaints[-5:] or [answer.output or f"no answer within {timeout} s"])
-        raise EngineError("; ".join(said))
+        said = settings.complaints(systemd.journal(UNIT, begin))
+        raise EngineError("; ".join(said) or answer.output or f"no answer within {timeout} s")
 
 
 def prove(action: str, timeout: int) -> None:

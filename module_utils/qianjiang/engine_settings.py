@@ -34,6 +34,8 @@ RESET_WHEN_REMOVED = frozenset(
 
 REGISTRY = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?", re.IGNORECASE)
 CREDENTIALS = re.compile(r"//[^/@\s]+@")
+COMPLAINT = re.compile(r"fail|unable|error|invalid|conflict|unknown", re.IGNORECASE)
+LOG_LINE = re.compile(r'time="?[^ ]+ level=(?P<level>\w+) msg="(?P<text>(?:[^"\\]|\\.)*)"')
 PROXY_VARIABLES = {"http": "HTTP_PROXY", "https": "HTTPS_PROXY", "no_proxy": "NO_PROXY"}
 
 
@@ -170,3 +172,15 @@ def reloads(change: Change) -> bool:
     """Does SIGHUP take this change of daemon.json over?"""
     key = change["name"].removeprefix("daemon.json ")
     return key in RELOADED and (change["after"] is not None or key in RESET_WHEN_REMOVED)
+
+
+def complaints(log: list[str]) -> list[str]:
+    """The last things dockerd complained about, without its log's dressing. What ends it is printed plainly."""
+    found = []
+    for line in log:
+        match = LOG_LINE.match(line)
+        if match and match["level"] in {"error", "fatal"}:
+            found.append(match["text"].replace('\\"', '"'))
+        elif not match and COMPLAINT.search(line):
+            found.append(line)
+    return list(dict.fromkeys(found))[-3:]

@@ -64,9 +64,13 @@ def show(unit: str, *properties: str) -> dict[str, str]:
 
 
 def journal(unit: str, since: float) -> list[str]:
-    """What the unit has logged since then, oldest first."""
-    answer = run(["journalctl", f"--unit={unit}", f"--since=@{since:.0f}", "--output=cat", "--no-pager", "--lines=200"])
-    return answer.output.splitlines()
+    """What the unit's own processes have logged since then, oldest first."""
+    run(["journalctl", "--sync"])
+    # A match, not --unit: that would mix in what systemd says about the unit
+    match = f"_SYSTEMD_UNIT={unit}"
+    return run(
+        ["journalctl", match, f"--since=@{int(since)}", "--output=cat", "--no-pager", "--lines=200"]
+    ).output.splitlines()
 
 
 def wait_until(check: Callable[[], bool], deadline: float, pause: float = 0.1) -> bool:

@@ -354,19 +354,32 @@ def test_dockerd_validates_before_anything_is_touched(
 
 @pytest.mark.parametrize(("place", "warned"), [("/srv/docker", True), ("/var/lib/docker", False)])
 def test_moving_the_data_is_a_warning(
-    host: Host,
-    module: ModuleType,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    place: str,
-    warned: bool,
+    host: Host, module: ModuleType, monkeypatch: pytest.MonkeyPatch, place: str, warned: bool
 ) -> None:
     warnings: list[str] = []  # ansible collects them for the whole process
     monkeypatch.setattr(module.AnsibleModule, "warn", lambda _self, text: warnings.append(text))
 
-    run_module(module, capsys, check=True, daemon={**SETTINGS, "data-root": place})
+    with (
+        patch_module_args({"_ansible_check_mode": True, "daemon": {**SETTINGS, "data-root": place}}),
+        pytest.raises(SystemExit),
+    ):
+        module.main()
 
     assert warnings == ["data-root changes: images and containers stay in /var/lib/docker"] * warned
+
+
+def test_complaints_are_the_engines_own_words() -> None:
+    log = [
+        'time="2026-11-24T07:40:18Z" level=info msg="stopping event stream" error="<nil>" module=libcontainerd',
+        'time="2026-11-24T07:40:18Z" level=error msg="Error reconfiguring: scheme \\"\\" in x" driver=y',
+        "failed to start daemon: invalid CIDR address: 300.1.1.1/24",
+        "failed to start daemon: invalid CIDR address: 300.1.1.1/24",
+    ]
+
+    assert settings.complaints(log) == [
+        'Error reconfiguring: scheme "" in x',
+        "failed to start daemon: invalid CIDR address: 300.1.1.1/24",
+    ]
 
 
 def test_wrong_input_is_refused_before_reading(
