@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+from ansible.module_utils.qianjiang.arguments import write_private
+from ansible.module_utils.qianjiang.build_context import Entry, stage
 from ansible.module_utils.qianjiang.dockerfile import Dockerfile, Instruction
+from ansible.module_utils.qianjiang.registry import credentials
 
 Run = Callable[[list[str], dict[str, str]], tuple[int, str, str]]
 
 SHOWN = 30
+EXTRA_CA = "extra-ca"  # the id of the secret
 # Variables that steer the client itself: a build argument of that name must not be set in its environment
 _OWN = re.compile(r"(?:DOCKER|BUILDX|BUILDKIT)_.*|PATH|HOME|TMPDIR|LD_.*|LANG|LC_.*|SSL_.*|GO.*")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -29,8 +34,25 @@ class DockerCliError(Exception):
     """The Docker client is not usable."""
 
 
+class Request(NamedTuple):
+    """What is to be built. `found` is what the context holds, `extra_ca` a file, `logins` are by registry."""
+
+    image: str
+    folder: Path
+    found: Sequence[Entry]
+    dockerfile: Dockerfile
+    network: str
+    target: str | None
+    platform: str | None
+    build_args: Mapping[str, str]
+    labels: Mapping[str, str]
+    secrets: Mapping[str, str]
+    extra_ca: str | None
+    logins: Mapping[str, tuple[str | None, str | None]]
+
+
 class Build(NamedTuple):
-    """One build. `secrets` are files; `context` is the staged folder."""
+    """A build made ready. `secrets` are files; `context` is the staged folder."""
 
     image: str
     context: Path
@@ -41,6 +63,74 @@ class Build(NamedTuple):
     build_args: Mapping[str, str]
     labels: Mapping[str, str]
     secrets: Mapping[str, Path]
+
+
+class DockerCli:
+    """The Docker client of this host; `folder` is where it may put private files for a while."""
+
+    def __init__(self, run: Run, binary: str, folder: str) -> None:
+        self._run = run
+        self._binary = binary
+        self._folder = folder
+
+    def build(self, request: Request) -> None:
+        """Build an image; an error says why, and on which line."""
+        buildkit = probe(self._run, self._binary)
+        check(request, buildkit=buildkit)
+        with TemporaryDirectory(dir=self._folder, prefix="image-build-") as name:
+            folder = Path(name)
+            stage(request.folder, folder / "context", request.found)
+            build = Build(
+                image=request.image,
+                context=folder / "context",
+                dockerfile=request.dockerfile.name,
+                network=request.network,
+                target=request.target,
+                platform=request.platform,
+                build_args=request.build_args,
+                labels=request.labels,
+                secrets=_secret_files(request, folder),
+            )
+            variables = environment(build, buildkit=buildkit, configuration=_configuration(request, folder))
+            code, out, err = self._run(command(self._binary, build, buildkit=buildkit), variables)
+        if code != 0:
+            raise DockerCliError(f"building {request.image} {explain(out, err, request.dockerfile)}")
+
+
+def check(request: Request, *, buildkit: bool) -> None:
+    """Refuse what the classic builder would leave out without a word."""
+    own_ignore = f"{request.dockerfile.name}.dockerignore"
+    for given, what in (
+        (request.secrets, "secrets: they need BuildKit"),
+        (request.extra_ca, "extra_ca: it needs BuildKit"),
+        ((request.folder / own_ignore).is_file(), f"{own_ignore}: it needs BuildKit"),
+    ):
+        if given and not buildkit:
+            hint = "Install the buildx plugin (docker-buildx on Debian 13)."
+            raise DockerCliError(f"{what}, and this host's Docker client builds without it. {hint}")
+    if request.extra_ca and not Path(request.extra_ca).is_file():
+        raise DockerCliError(f"extra_ca: no such file: {request.extra_ca}")
+
+
+def _secret_files(request: Request, folder: Path) -> dict[str, Path]:
+    (folder / "secrets").mkdir(mode=0o700)
+    files = {
+        name: write_private(folder / "secrets" / str(number), value)
+        for number, (name, value) in enumerate(sorted(request.secrets.items()))
+    }
+    return {**files, **({EXTRA_CA: Path(request.extra_ca)} if request.extra_ca else {})}
+
+
+def _configuration(request: Request, folder: Path) -> Path | None:
+    """A configuration for the client with the logins, or None for the user's own."""
+    if not request.logins:
+        return None
+    configuration = folder / "configuration"
+    configuration.mkdir(mode=0o700)
+    plugins = str(Path("~/.docker/cli-plugins").expanduser())
+    document = {**credentials(request.logins), "cliPluginsExtraDirs": [plugins]}
+    write_private(configuration / "config.json", json.dumps(document))
+    return configuration
 
 
 def probe(run: Run, binary: str) -> bool:

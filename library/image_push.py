@@ -1,0 +1,243 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, Qianjiangyuan Deploy contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: image_push
+short_description: Put an image into the origin registry, once
+description:
+  - Pushes an image of this host's engine, or of an archive, and then moves tags to it. Nothing is sent when the
+    registry has the image.
+  - An identity tag (C(ctx-…), see M(image_build)) stands for its content, so it is enough that the registry has it; the
+    engine need not have the image then. Under any other tag, the registry's image is compared with the engine's or the
+    archive's by the digest of its configuration.
+  - Tags move inside the registry, by storing the same manifest once more. No image is sent for that.
+attributes:
+  check_mode:
+    description:
+      - Says what it would push and which tags it would move. An image that is nowhere yet is taken for one that would
+        have been built before.
+    support: full
+  diff_mode:
+    description: Shows the digest before and after, for the image and each tag.
+    support: full
+options:
+  image:
+    description:
+      - The image, C(registry/repository:tag). The engine has it under this name; from an O(archive) it gets this name.
+    type: str
+    required: true
+  tags:
+    description:
+      - Tags of the same repository that shall name the same image.
+    type: list
+    elements: str
+    default: [latest]
+  archive:
+    description:
+      - File to push from instead of the engine, as C(docker save) or an OCI tool writes it, with one image in it. Meant
+        for base images where no public registry can be reached. Needs skopeo.
+    type: path
+extends_documentation_fragment:
+  - registry_client
+seealso:
+  - module: image_build
+  - module: image_replicate
+author:
+  - Qianjiangyuan Deploy contributors
+"""
+
+EXAMPLES = r"""
+- name: Push what was built, and name it latest
+  image_push:
+    image: "{{ webui.image }}"
+    username: "{{ registry_username }}"
+    password: "{{ registry_password }}"
+
+- name: Put the base image into the origin registry
+  image_push:
+    image: registry.hangzhou.lab:5000/base:bookworm
+    archive: /srv/images/bookworm.tar
+    tags: []
+    username: "{{ registry_username }}"
+    password: "{{ registry_password }}"
+"""
+
+RETURN = r"""
+digest:
+  description: The manifest's digest. In check mode null for an image that would be pushed.
+  returned: success
+  type: str
+pushed:
+  description: Whether the image was (in check mode, would be) sent.
+  returned: success
+  type: bool
+tags_moved:
+  description: The tags that were (in check mode, would be) moved.
+  returned: success
+  type: list
+  elements: str
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.qianjiang.arguments import (
+    LOGIN_TOGETHER,
+    REGISTRY_CLIENT,
+    Change,
+    difference,
+    logins,
+    registry_client,
+)
+from ansible.module_utils.qianjiang.engine import EngineError, EngineNotFoundError, connect, translated
+from ansible.module_utils.qianjiang.image_reference import ImageReference, ImageReferenceError, parse
+from ansible.module_utils.qianjiang.registry import RegistryError
+from ansible.module_utils.qianjiang.skopeo import Skopeo, SkopeoError, archive_source
+
+UNKNOWN = "(known after the push)"
+ERRORS = (EngineError, ImageReferenceError, RegistryError, SkopeoError)
+
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "image": {"type": "str", "required": True},
+    "tags": {"type": "list", "elements": "str", "default": ["latest"]},
+    "archive": {"type": "path"},
+    **REGISTRY_CLIENT,
+}
+
+
+def wanted_image(image: str, tags: Sequence[str]) -> ImageReference:
+    """The reference to push; it and the tags are checked."""
+    reference = parse(image)
+    if reference.registry is None or reference.tag is None or reference.digest is not None:
+        raise ImageReferenceError(f"image: expected registry/repository:tag, got {image!r}")
+    for tag in tags:
+        parse(f"{reference.name}:{tag}")
+    return reference
+
+
+def plan(image: ImageReference, current: Mapping[str, Any]) -> list[Change]:
+    """Push unless the registry has this very image, then move each tag that names another one."""
+    changes = []
+    after = current["digest"] if current["same"] else UNKNOWN
+    if not current["same"]:
+        changes.append(Change(name=str(image), before=current["digest"], after=after))
+    for tag, before in current["tags"].items():
+        if before != after:
+            changes.append(Change(name=f"{image.name}:{tag}", before=before, after=after))
+    return changes
+
+
+def pushed_digest(image: str, events: Iterable[Mapping[str, Any]]) -> str:
+    """The digest that the engine reports at the end of a push."""
+    digest = None
+    for event in events:
+        if "error" in event:
+            raise EngineError(f"push {image}: {event['error']}")
+        digest = (event.get("aux") or {}).get("Digest") or digest
+    if digest is None:
+        raise EngineError(f"push {image}: the engine reported no digest")
+    return str(digest)
+
+
+class ImagePush:
+    """One push: `read` compares registry and source, `apply` sends and moves tags."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.params = module.params
+        self.image = wanted_image(self.params["image"], self.params["tags"])
+        self.client = registry_client(self.params, self.image.registry)
+        self.skopeo: Skopeo | None = None
+        self.source = ""
+        if self.params["archive"]:
+            binary = module.get_bin_path("skopeo")
+            if binary is None:
+                raise SkopeoError("archive: skopeo is missing on this host. On Debian: skopeo")
+            self.skopeo = Skopeo(module.run_command, binary, module.tmpdir, self.params["ca_path"])
+            self.source = archive_source(Path(self.params["archive"]))
+
+    def read(self) -> dict[str, Any]:
+        """What the registry has under the image's tag and the other tags, and whether that is the wanted image."""
+        digest = self.client.head_manifest(self.image.repository, self.image.tag)
+        tags = {tag: self.client.head_manifest(self.image.repository, tag) for tag in self.params["tags"]}
+        return {"digest": digest, "same": self._same(digest), "tags": tags}
+
+    def _same(self, digest: str | None) -> bool:
+        if self.skopeo is None and digest is not None and self.image.tag.startswith("ctx-"):
+            return True
+        identifiers = {self.skopeo.config_digest(self.source)} if self.skopeo else self._engine_identifiers()
+        if digest is None:
+            if not identifiers and not self.module.check_mode:
+                hint = "Build it first (image_build), or give an archive."
+                raise EngineError(f"{self.image} is neither in its registry nor in this host's engine. {hint}")
+            return False
+        if not identifiers:
+            return True  # only the registry has it
+        # The classic image store names an image by its configuration, containerd's by its manifest
+        config = self.client.get_manifest(self.image.repository, digest).config_digest
+        return not identifiers.isdisjoint({config, digest})
+
+    def _engine_identifiers(self) -> set[str]:
+        try:
+            with translated(f"look for {self.image}"):
+                return {connect().inspect_image(str(self.image))["Id"]}
+        except EngineNotFoundError:
+            return set()
+
+    def apply(self, current: Mapping[str, Any], changes: Sequence[Change]) -> str:
+        """Push if need be, then move the tags; returns the digest."""
+        digest = current["digest"] if current["same"] else self._push()
+        moves = {change["name"] for change in changes}
+        manifest = self.client.get_manifest(self.image.repository, digest)
+        for tag in self.params["tags"]:
+            if f"{self.image.name}:{tag}" in moves:
+                self.client.put_manifest(self.image.repository, tag, manifest.body, manifest.media_type)
+        return str(digest)
+
+    def _push(self) -> str:
+        if self.skopeo:
+            self.skopeo.copy(self.source, f"docker://{self.image}", logins(self.params, self.image.registry))
+            reported = None
+        else:
+            login = {"username": self.params["username"], "password": self.params["password"]}
+            auth = login if self.params["password"] else None
+            with translated(f"push {self.image}"):
+                events = connect().push(self.image.name, self.image.tag, stream=True, decode=True, auth_config=auth)
+                reported = pushed_digest(str(self.image), events)
+        digest = self.client.head_manifest(self.image.repository, self.image.tag)
+        if digest is None or reported not in (None, digest):
+            hint = "Does something else push there?"
+            raise RegistryError(f"{self.image}: pushed {reported or 'it'}, but the registry has {digest}. {hint}")
+        return str(digest)
+
+
+def main() -> None:
+    """Push one image."""
+    module = AnsibleModule(ARGUMENTS, supports_check_mode=True, required_together=LOGIN_TOGETHER)
+    try:
+        push = ImagePush(module)
+        current = push.read()
+        changes = plan(push.image, current)
+        digest = current["digest"] if current["same"] else None
+        if changes and not module.check_mode:
+            digest = push.apply(current, changes)
+    except ERRORS as error:
+        module.fail_json(msg=str(error))
+    moved = [change["name"].rpartition(":")[2] for change in changes if change["name"] != str(push.image)]
+    module.exit_json(
+        changed=bool(changes),
+        diff=difference(changes),
+        digest=digest,
+        pushed=not current["same"],
+        tags_moved=moved,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,279 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, Qianjiangyuan Deploy contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: image_replicate
+short_description: Copy images from one registry to another, by digest
+description:
+  - Gives a datacenter's registry the images that it lacks. Run it at the destination, next to the registry, so that
+    each missing blob crosses the WAN once, however many nodes the datacenter has.
+  - An image is there when its manifest and every blob that it names are. Then nothing is done, and the source is not
+    even asked. What is missing of an incomplete image is copied again.
+  - A blob that another repository of the destination holds is taken from there.
+  - The manifest goes last, an index after its images, and everything is looked at again afterwards. A copy that breaks
+    leaves no manifest, and the next run takes up the blobs that arrived.
+attributes:
+  check_mode:
+    description: Says which images, and how many blobs and bytes, it would copy.
+    support: full
+  diff_mode:
+    description: Shows what is missing, for each image.
+    support: full
+options:
+  images:
+    description:
+      - The images, C(repository@digest). With a tag as well, C(repository:tag@digest), the tag is set at the
+        destination.
+    type: list
+    elements: str
+    required: true
+  source:
+    description:
+      - The registry to copy from, C(host[:port]): the origin. Where it is O(destination) itself, the images only have
+        to be there.
+    type: str
+    required: true
+  destination:
+    description:
+      - The registry to copy to, C(host[:port]).
+    type: str
+    required: true
+  retries:
+    description:
+      - How often to try a copy again, after 1, 2, 4 … seconds. Blobs that arrived are not sent again.
+    type: int
+    default: 3
+  copy_timeout:
+    description:
+      - Seconds after which the copy of an image is given up.
+    type: int
+    default: 3600
+extends_documentation_fragment:
+  - registry_client
+requirements:
+  - skopeo
+author:
+  - Qianjiangyuan Deploy contributors
+"""
+
+EXAMPLES = r"""
+- name: Bring the release to this datacenter
+  image_replicate:
+    images:
+      - "webui@{{ digest }}"
+    source: registry.hangzhou.lab:5000
+    destination: registry.shanghai.lab:5000
+    username: "{{ registry_username }}"
+    password: "{{ registry_password }}"
+"""
+
+RETURN = r"""
+images:
+  description: Each image with what was (in check mode, would be) copied of it.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    image:
+      description: The image as it was given.
+      type: str
+    copied:
+      description: Whether anything was copied.
+      type: bool
+    blobs:
+      description: How many blobs came from the source.
+      type: int
+    bytes:
+      description: The size of these blobs, as they are in the registry.
+      type: int
+blobs:
+  description: How many blobs came from the source in all.
+  returned: success
+  type: int
+bytes:
+  description: The size of these blobs in all.
+  returned: success
+  type: int
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.qianjiang.arguments import (
+    LOGIN_TOGETHER,
+    REGISTRY_CLIENT,
+    Change,
+    difference,
+    logins,
+    registry_client,
+)
+from ansible.module_utils.qianjiang.image_reference import ImageReference, ImageReferenceError, parse
+from ansible.module_utils.qianjiang.registry import Blob, RegistryClient, RegistryError, blobs
+from ansible.module_utils.qianjiang.skopeo import Skopeo, SkopeoError
+
+ERRORS = (ImageReferenceError, RegistryError, SkopeoError)
+
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "images": {"type": "list", "elements": "str", "required": True},
+    "source": {"type": "str", "required": True},
+    "destination": {"type": "str", "required": True},
+    "retries": {"type": "int", "default": 3},
+    "copy_timeout": {"type": "int", "default": 3600},
+    **REGISTRY_CLIENT,
+}
+
+
+class Present(NamedTuple):
+    """What the destination has of one image, and what has to be done about the rest."""
+
+    complete: bool = True
+    manifest: bool = True  # there, though blobs may be missing
+    whole: bool = False  # an index: take each of its images
+    missing: tuple[Blob, ...] = ()  # in no repository of the destination
+    elsewhere: tuple[tuple[Blob, str], ...] = ()  # blob, and the repository that has it
+    tag: str | None = None  # the digest under the wanted tag
+
+
+def wanted(images: Sequence[str]) -> dict[str, ImageReference]:
+    """The images to copy, by their text."""
+    references = {}
+    for index, text in enumerate(images):
+        reference = parse(text)
+        if reference.registry is not None or reference.digest is None:
+            raise ImageReferenceError(f"images[{index}]: expected repository@sha256:<64 hex digits>, got {text!r}")
+        references[text] = reference
+    return references
+
+
+def plan(destination: str, desired: Mapping[str, ImageReference], current: Mapping[str, Present]) -> list[Change]:
+    """Copy each image that is not complete, then set each tag that names another image."""
+    changes = []
+    for text, reference in desired.items():
+        present = current[text]
+        if not present.complete:
+            before = "incomplete" if present.manifest else None
+            after = f"{len(present.missing)} blobs, {_size(present)} bytes"
+            changes.append(Change(name=f"{destination}/{text}", before=before, after=after))
+        if reference.tag is not None and present.tag != reference.digest:
+            name = f"{destination}/{reference.repository}:{reference.tag}"
+            changes.append(Change(name=name, before=present.tag, after=reference.digest))
+    return changes
+
+
+def _size(present: Present) -> int:
+    return sum(blob.size for blob in present.missing)
+
+
+class ImageReplicate:
+    """Copies into one registry: `read` counts what is missing, `apply` copies and verifies."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.params = module.params
+        self.images = wanted(self.params["images"])
+        self.source: RegistryClient = registry_client(self.params, self.params["source"])
+        self.destination: RegistryClient = registry_client(self.params, self.params["destination"])
+        self.module = module
+
+    def read(self) -> dict[str, Present]:
+        """What the destination has of each image."""
+        return {text: self._present(reference) for text, reference in self.images.items()}
+
+    def _present(self, image: ImageReference) -> Present:
+        tag = self.destination.head_manifest(image.repository, image.tag) if image.tag else None
+        manifest = self.destination.head_manifest(image.repository, image.digest) is not None
+        if manifest and self._complete(image):
+            return Present(tag=tag)
+        if self.params["source"] == self.params["destination"]:
+            problem = "is incomplete" if manifest else "is not there"
+            raise RegistryError(f"{image.at(self.params['source'])} {problem}: push it first (image_push)")
+        wanted_manifest = self.source.get_manifest(image.repository, image.digest)
+        absent = [
+            blob
+            for blob in blobs(self.source, image.repository, wanted_manifest)
+            if not self.destination.has_blob(image.repository, blob.digest)
+        ]
+        others = [name for name in self.destination.repositories() if name != image.repository] if absent else []
+        found = [
+            (blob, next((o for o in others if self.destination.has_blob(o, blob.digest)), None)) for blob in absent
+        ]
+        return Present(
+            complete=False,
+            manifest=manifest,
+            whole=bool(wanted_manifest.children),
+            missing=tuple(blob for blob, other in found if other is None),
+            elsewhere=tuple((blob, other) for blob, other in found if other is not None),
+            tag=tag,
+        )
+
+    def _complete(self, image: ImageReference) -> bool:
+        try:
+            manifest = self.destination.get_manifest(image.repository, image.digest)
+            content = blobs(self.destination, image.repository, manifest)
+        except RegistryError as error:
+            if error.transient:
+                raise
+            return False  # a manifest that an index names is missing, or damaged
+        return all(self.destination.has_blob(image.repository, blob.digest) for blob in content)
+
+    def apply(self, current: Mapping[str, Present], changes: Sequence[Change]) -> None:
+        """Copy what is missing, verify it, then set tags."""
+        names = {change["name"] for change in changes}
+        for text, image in self.images.items():
+            if not current[text].complete:
+                self._copy(image, current[text])
+            if f"{self.params['destination']}/{image.repository}:{image.tag}" in names:
+                manifest = self.destination.get_manifest(image.repository, image.digest)
+                self.destination.put_manifest(image.repository, image.tag, manifest.body, manifest.media_type)
+
+    def _copy(self, image: ImageReference, present: Present) -> None:
+        source, destination = self.params["source"], self.params["destination"]
+        for blob, other in present.elsewhere:
+            self.destination.mount_blob(image.repository, blob.digest, other)
+        binary = self.module.get_bin_path("skopeo")
+        if binary is None:
+            raise SkopeoError("skopeo is missing on this host. On Debian: skopeo")
+        name = f"{image.repository}@{image.digest}"
+        Skopeo(self.module.run_command, binary, self.module.tmpdir, self.params["ca_path"]).copy(
+            f"docker://{source}/{name}",
+            f"docker://{destination}/{name}",
+            logins(self.params, source, destination),
+            whole=present.whole,
+            retries=self.params["retries"],
+            seconds=self.params["copy_timeout"],
+        )
+        if not self._complete(image):
+            gone = self.destination.delete_manifest(image.repository, image.digest)
+            state = "its manifest was removed again" if gone else "its manifest is still there: delete it"
+            raise RegistryError(f"{destination}/{name} is incomplete after the copy; {state}. Look at its storage.")
+
+
+def main() -> None:
+    """Copy images."""
+    module = AnsibleModule(ARGUMENTS, supports_check_mode=True, required_together=LOGIN_TOGETHER)
+    try:
+        replicate = ImageReplicate(module)
+        current = replicate.read()
+        changes = plan(module.params["destination"], replicate.images, current)
+        if changes and not module.check_mode:
+            replicate.apply(current, changes)
+    except ERRORS as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(
+        changed=bool(changes),
+        diff=difference(changes),
+        images=[
+            {"image": text, "copied": not present.complete, "blobs": len(present.missing), "bytes": _size(present)}
+            for text, present in current.items()
+        ],
+        blobs=sum(len(present.missing) for present in current.values()),
+        bytes=sum(_size(present) for present in current.values()),
+    )
+
+
+if __name__ == "__main__":
+    main()

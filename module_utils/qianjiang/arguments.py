@@ -1,0 +1,54 @@
+# Copyright: (c) 2026, Qianjiangyuan Deploy contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Options and results that the modules which speak to registries share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypedDict
+
+from ansible.module_utils.qianjiang.registry import RegistryClient
+
+# Documented in plugins/doc_fragments/registry_client.py
+REGISTRY_CLIENT: dict[str, dict[str, Any]] = {
+    "username": {"type": "str"},
+    "password": {"type": "str", "no_log": True},
+    "ca_path": {"type": "path"},
+    "timeout": {"type": "int", "default": 30},
+}
+LOGIN_TOGETHER = [("username", "password")]
+
+
+class Change(TypedDict):
+    """One thing that a module changes; None stands for: not there."""
+
+    name: str
+    before: Any
+    after: Any
+
+
+def registry_client(params: Mapping[str, Any], registry: str) -> RegistryClient:
+    """A client of one registry, with the options of a module."""
+    return RegistryClient(registry, params["username"], params["password"], params["ca_path"], params["timeout"])
+
+
+def logins(params: Mapping[str, Any], *registries: str) -> dict[str, tuple[str | None, str | None]]:
+    """The module's username and password for each registry."""
+    return dict.fromkeys(registries, (params["username"], params["password"]))
+
+
+def difference(plan: Sequence[Change]) -> dict[str, dict[str, Any]]:
+    """A plan as Ansible shows differences."""
+    return {
+        "before": {change["name"]: change["before"] for change in plan},
+        "after": {change["name"]: change["after"] for change in plan},
+    }
+
+
+def write_private(file: Path, text: str) -> Path:
+    """Write a file that nobody else can read, not even for a moment."""
+    file.touch(mode=0o600, exist_ok=False)
+    file.write_text(text)
+    return file
