@@ -8,7 +8,8 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Any
 
 try:
     from docker import APIClient, errors
@@ -81,3 +82,74 @@ def translated(action: str) -> Iterator[None]:
 def _words(error: Exception) -> str:
     explanation = getattr(error, "explanation", None) or str(error)
     return explanation.decode(errors="replace") if isinstance(explanation, bytes) else str(explanation)
+
+
+class Engine:
+    """The calls our modules make, each with the engine's refusal in words. Ids and names of containers serve alike."""
+
+    def __init__(self, client: APIClient | None = None) -> None:
+        # the SDK's types are partial
+        self._client: Any = connect() if client is None else client
+
+    def containers(self, label: str | None = None) -> list[dict[str, Any]]:
+        """All containers, stopped ones too; with `label` those that have it."""
+        with translated("list containers"):
+            filters = {"label": [label]} if label else None
+            return list(self._client.containers(all=True, filters=filters))
+
+    def inspect(self, container: str) -> dict[str, Any] | None:
+        """Everything about a container; None: there is none."""
+        try:
+            with translated(f"inspect container {container}"):
+                return dict(self._client.inspect_container(container))
+        except EngineNotFoundError:
+            return None
+
+    def inspect_image(self, image: str) -> dict[str, Any] | None:
+        """Everything about an image in the engine; None: there is none. Asks no registry."""
+        try:
+            with translated(f"inspect image {image}"):
+                return dict(self._client.inspect_image(image))
+        except EngineNotFoundError:
+            return None
+
+    def create(self, body: dict[str, Any], name: str) -> str:
+        """A new container from the body of a create request; returns its id."""
+        with translated(f"create {name}"):
+            return str(self._client.create_container_from_config(body, name)["Id"])
+
+    def start(self, container: str) -> None:
+        """Start a container."""
+        with translated(f"start {container}"):
+            self._client.start(container)
+
+    def set_restart(self, container: str, policy: str) -> None:
+        """Change a container's restart policy."""
+        with translated(f"set the restart policy of {container}"):
+            self._client.update_container(container, restart_policy={"Name": policy})
+
+    def stop(self, container: str, timeout: int) -> None:
+        """SIGTERM, and SIGKILL after `timeout` seconds. Returns when the container has ended."""
+        with translated(f"stop {container}"):
+            self._client.stop(container, timeout=timeout)
+
+    def remove(self, container: str) -> None:
+        """Remove a container, running or not, with its anonymous volumes; one that is gone is fine."""
+        with suppress(EngineNotFoundError), translated(f"remove {container}"):
+            self._client.remove_container(container, force=True, v=True)
+
+    def remove_image(self, image: str) -> bool:
+        """Remove an image that nothing uses; False: it is gone, or something uses it after all."""
+        try:
+            self._client.remove_image(image)
+        except errors.APIError as error:
+            if error.status_code not in (404, 409):
+                raise EngineError(f"remove image {image}: {_words(error)}") from error
+            return False
+        return True
+
+    def logs(self, container: str, lines: int) -> list[str]:
+        """The last lines a container wrote."""
+        with translated(f"read the log of {container}"):
+            output = self._client.logs(container, stdout=True, stderr=True, tail=lines)
+        return output.decode(errors="replace").splitlines() if isinstance(output, bytes) else str(output).splitlines()

@@ -159,6 +159,18 @@ def fence(state: State, service: str, release: int) -> str | None:
     )
 
 
+def claim(directory: str, service: str, release: int) -> None:
+    """Raise the fence to this release, or find that someone else raised it further."""
+
+    def raised(state: State) -> State:
+        refusal = fence(state, service, release)
+        if refusal:
+            raise StateError(refusal)
+        return {**state, "highest_release": release}
+
+    update_state(directory, service, raised)
+
+
 def owned(entries: Iterable[Mapping[str, Any]]) -> list[Owned]:
     """Our containers out of the engine's list. One whose labels make no sense is in no replica: replica -1."""
     found = [_owned(entry) for entry in entries if f"{LABEL}service" in (entry.get("Labels") or {})]
@@ -181,6 +193,13 @@ def _owned(entry: Mapping[str, Any]) -> Owned:
         "status": str(entry.get("State", "")),
         "image_id": str(entry.get("ImageID", "")),
     }
+
+
+def proven(inspect: Mapping[str, Any] | None) -> bool:
+    """Whether a container that ended was healthy once: else it is what a killed run left behind."""
+    if inspect is None or inspect["State"].get("Status") in ("created", "dead"):
+        return False
+    return (inspect["HostConfig"].get("RestartPolicy") or {}).get("Name", "no") not in ("", "no")
 
 
 def replica_view(containers: Iterable[Owned], recorded: str | None) -> View:

@@ -1,0 +1,173 @@
+# Copyright: (c) 2026, Qianjiangyuan Deploy contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a candidate comes to run: what to adopt, start, create or remove, and how it is proven."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from ansible.module_utils.qianjiang.container import SLOTS, Difference, create_body
+from ansible.module_utils.qianjiang.engine import Engine, EngineError
+from ansible.module_utils.qianjiang.probe import (
+    Observation,
+    UnprovenError,
+    container_problem,
+    port_holder,
+    probe_http,
+    probe_tcp,
+    wait_proven,
+)
+from ansible.module_utils.qianjiang.service_state import ACTIVE, Owned
+
+
+class CandidateFailedError(Exception):
+    """The candidate is not proven; `facts` go into the result."""
+
+    def __init__(self, message: str, facts: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.facts = facts
+
+
+class Decision(NamedTuple):
+    """What to do: `create`, `start` (a stopped one again) or `adopt` (one that runs)."""
+
+    action: str
+    container: str
+    slot: str
+    remove: list[str]
+    changes: list[Difference]
+    frees_port: bool = False
+
+
+def plan(
+    wanted: Mapping[str, str],
+    containers: list[Owned],
+    recorded: str | None,
+    differences: Callable[[Owned], list[Difference]],
+    is_proven: Callable[[Owned], bool],
+) -> Decision:
+    """Decide how `wanted` (container, slot) comes to run, given the replica's containers."""
+    name = wanted["container"]
+    same = next((item for item in containers if item["container"] == name), None)
+    current = next((item for item in containers if item["container"] == recorded), None)
+    action, slot = "create", wanted["slot"]
+    if same is not None:
+        unlike = differences(same)
+        if unlike and same is current:
+            names = ", ".join(item["name"] for item in unlike)
+            raise ValueError(
+                f"{name} serves with another content (different: {names}); a release number never names two things: "
+                "start the rollout again, it gets a new number"
+            )
+        slot_is_free = current is None or current is same or current["slot"] != same["slot"]
+        if not unlike and same["status"] == "running":
+            action, slot = "adopt", same["slot"]
+        elif not unlike and same["status"] not in ACTIVE and slot_is_free and is_proven(same):
+            action, slot = "start", same["slot"]
+    if current and current is not same and current["status"] in ACTIVE and current["slot"] == slot:
+        other = SLOTS[1 - SLOTS.index(slot)]
+        raise ValueError(
+            f"slot {slot} belongs to {recorded}, which serves; start the candidate in slot {other} "
+            "(service_compare says which is free)"
+        )
+    left_over = [
+        item
+        for item in containers
+        if item is not current
+        and item is not same
+        and (item["slot"] == slot if item["status"] in ACTIVE else not is_proven(item))
+    ]
+    changes: list[Difference] = [
+        {"name": item["container"], "before": item["status"], "after": None} for item in left_over
+    ]
+    remove = [item["container"] for item in left_over]
+    if action == "create" and same is not None:
+        remove.append(name)
+    if action != "adopt":
+        before = same["status"] if same else None
+        changes.append({"name": name, "before": before, "after": f"running in slot {slot}"})
+    elif same is not None and not is_proven(same):
+        changes.append({"name": name, "before": "unproven", "after": "proven"})
+    # a left-over has this slot's port until it is removed
+    freed = [item for item in containers if item["container"] in remove and item["status"] in ACTIVE]
+    return Decision(action, name, slot, remove, changes, any(item["slot"] == slot for item in freed))
+
+
+def apply(
+    engine: Engine, decision: Decision, spec: Mapping[str, Any], params: Mapping[str, Any], *, serves: bool
+) -> dict[str, Any]:
+    """Do it and wait. `serves`: it is the current container, which is left alone even when it fails."""
+    name, update = decision.container, params["service"]["update"]
+    begin = time.monotonic()
+    for other in decision.remove:
+        engine.remove(other)
+    try:
+        if decision.action == "create":
+            engine.create(create_body(spec), name)
+        elif decision.action == "start":
+            # as for a new one: ending is failing, not a reason to start once more
+            engine.set_restart(name, "no")
+        if decision.action != "adopt":
+            engine.start(name)
+        started_at = ((engine.inspect(name) or {}).get("State") or {}).get("StartedAt", "")
+        seen = wait_proven(
+            lambda: observe(engine, name, started_at, spec, params),
+            min_healthy_time=0 if serves else update["min_healthy_time"],
+            healthy_deadline=update["healthy_deadline"],
+        )
+        if not serves:
+            engine.set_restart(name, "unless-stopped")
+    except (EngineError, UnprovenError) as error:
+        raise _failed(engine, name, str(error).removeprefix(f"start {name}: "), params["log_lines"], serves) from error
+    return {"probes": seen.probes, "seconds": round(time.monotonic() - begin, 2)}
+
+
+def _failed(engine: Engine, name: str, reason: str, lines: int, serves: bool) -> CandidateFailedError:
+    state = (engine.inspect(name) or {}).get("State") or {}
+    log = engine.logs(name, lines) if state else []
+    if not serves:
+        engine.remove(name)
+    outcome = "it serves, so it was left alone" if serves else "it was removed, what serves was not touched"
+    words = f". Its last log lines:\n{chr(10).join(log)}" if log else ". It logged nothing"
+    facts = {
+        "reason": reason,
+        "exit_code": None if state.get("Running") else state.get("ExitCode"),
+        "log": log,
+        "removed": not serves,
+    }
+    return CandidateFailedError(f"{name} {reason}; {outcome}{words}", facts)
+
+
+def observe(
+    engine: Engine, name: str, started_at: str, spec: Mapping[str, Any], params: Mapping[str, Any]
+) -> Observation:
+    """One look at the container and at its port."""
+    inspect = engine.inspect(name)
+    ended, problem = container_problem(inspect, started_at)
+    health = params["service"]["health"]
+    probes: dict[str, Any] = {
+        "container": (((inspect or {}).get("State") or {}).get("Health") or {}).get("Status", "none")
+    }
+    problems = [problem] if problem else []
+    port, address = spec["host_port"], params["address"]
+    if port and not ended:
+        paths = dict.fromkeys(path for path in (health["path"], health["ready_path"]) if path)
+        for path in paths:
+            probes[path], problem = probe_http(address, port, path, health["timeout"])
+            problems += [problem] if problem else []
+        if not paths:
+            probes["port"], problem = probe_tcp(address, port, health["timeout"])
+            problems += [problem] if problem else []
+    return Observation(not problems, ended, "; ".join(problems), probes)
+
+
+def port_conflict(decision: Decision, port: int, entries: Iterable[Mapping[str, Any]]) -> str | None:
+    """Who else has the port of the candidate's slot; None when it is free, or will be."""
+    ours = (*decision.remove, decision.container)
+    others = [entry for entry in entries if not any(name.lstrip("/") in ours for name in entry.get("Names") or [])]
+    holder = port_holder(port, others)
+    # the engine's proxy process of the left-over, not a stranger
+    return None if holder and holder.startswith("process") and decision.frees_port else holder
