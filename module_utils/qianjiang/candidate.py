@@ -121,24 +121,26 @@ def apply(
         if not serves:
             engine.set_restart(name, "unless-stopped")
     except (EngineError, UnprovenError) as error:
-        raise _failed(engine, name, str(error).removeprefix(f"start {name}: "), params["log_lines"], serves) from error
+        raise _failed(engine, name, error, params["log_lines"], serves) from error
     return {"probes": seen.probes, "seconds": round(time.monotonic() - begin, 2)}
 
 
-def _failed(engine: Engine, name: str, reason: str, lines: int, serves: bool) -> CandidateFailedError:
+def _failed(engine: Engine, name: str, error: Exception, lines: int, serves: bool) -> CandidateFailedError:
     state = (engine.inspect(name) or {}).get("State") or {}
     log = engine.logs(name, lines) if state else []
     if not serves:
         engine.remove(name)
+    reason = str(error)
     outcome = "it serves, so it was left alone" if serves else "it was removed, what serves was not touched"
     words = f". Its last log lines:\n{chr(10).join(log)}" if log else ". It logged nothing"
+    message = f"{name} {reason}" if isinstance(error, UnprovenError) else reason
     facts = {
         "reason": reason,
         "exit_code": None if state.get("Running") else state.get("ExitCode"),
         "log": log,
         "removed": not serves,
     }
-    return CandidateFailedError(f"{name} {reason}; {outcome}{words}", facts)
+    return CandidateFailedError(f"{message}; {outcome}{words}", facts)
 
 
 def observe(
