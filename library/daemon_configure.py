@@ -1,0 +1,246 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, Qianjiangyuan Deploy contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: daemon_configure
+short_description: Install the files of a daemon and say whether it must be restarted or reloaded
+description:
+  - Installs all the files that a systemd unit reads in one call. Every changed file is validated first; only then are
+    they replaced, each in one step.
+  - Tells in RV(action) what the unit needs. A unit that started before one of its files changed needs it too, so a run
+    that was killed between installing a file and restarting the daemon is made good by the next one.
+  - Restarts nothing itself. That is for a handler, which looks at RV(action).
+attributes:
+  check_mode:
+    description: Compares and validates, installs nothing.
+    support: full
+  diff_mode:
+    description: Shows each file's text and access, before and after.
+    support: full
+options:
+  unit:
+    description: The systemd unit, with its suffix.
+    type: str
+    required: true
+  files:
+    description: The files that the unit reads.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      path:
+        description: Absolute path. Missing parent directories are made, with mode V(0755).
+        type: path
+        required: true
+      content:
+        description: The whole text. Without it the file is another's, such as a certificate, and only its age counts.
+        type: str
+      owner:
+        description: Name of the owner.
+        type: str
+        default: root
+      group:
+        description: Name of the group.
+        type: str
+        default: root
+      mode:
+        description: Permissions, as an octal number in quotes.
+        type: str
+        default: "0644"
+      apply:
+        description: What makes the daemon use a new text of this file.
+        type: str
+        choices: [nothing, reload, restart]
+        default: restart
+      validate:
+        description:
+          - A command, as a list, that exits with 0 when the new text is right. C(%s) in it is the new text's path.
+          - Left out in check mode where its program or a file without O(files[].content) is not there yet.
+        type: list
+        elements: str
+author:
+  - Qianjiangyuan Deploy contributors
+"""
+
+EXAMPLES = r"""
+- name: Configure HAProxy
+  daemon_configure:
+    unit: haproxy.service
+    files:
+      - path: /etc/haproxy/haproxy.cfg
+        content: "{{ lookup('ansible.builtin.template', 'haproxy.cfg.j2') }}"
+        apply: reload
+        validate: [haproxy, -c, -f, "%s"]
+      - path: /etc/qianjiang/tls/server.crt
+        apply: reload
+  register: gateway_configuration
+  notify: Reload HAProxy
+"""
+
+RETURN = r"""
+action:
+  description: What the running unit needs, V(restart), V(reload) or V(nothing). A unit that does not run needs nothing.
+  returned: always
+  type: str
+  sample: reload
+files:
+  description: Paths of the files that were (in check mode, would be) replaced.
+  returned: always
+  type: list
+  elements: str
+  sample: [/etc/haproxy/haproxy.cfg]
+stale:
+  description: Paths of the files that changed after the unit last read them. They make the result changed as well.
+  returned: always
+  type: list
+  elements: str
+  sample: []
+"""
+
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.qianjiang import system_file
+from ansible.module_utils.qianjiang.system_file import SystemFile
+
+WEIGHT = ["nothing", "reload", "restart"]
+TIMEOUT = 60
+
+
+def plan(desired: dict[str, SystemFile], current: dict[str, SystemFile | None]) -> list[dict[str, Any]]:
+    """The files that differ, in the order given."""
+    return [
+        {"name": path, "before": current[path], "after": file}
+        for path, file in desired.items()
+        if current[path] != file
+    ]
+
+
+def stale_files(
+    applies: dict[str, str], modified: dict[str, float], read_at: dict[str, float], now: float
+) -> list[str]:
+    """Files that changed after the unit last did what makes it read them. A time in the future is a clock's error."""
+    return [
+        path
+        for path, apply in applies.items()
+        if apply in read_at and path in modified and read_at[apply] < modified[path] <= now
+    ]
+
+
+def action(paths: list[str], applies: dict[str, str], active: bool) -> str:
+    """The strongest of what the files need; a unit that does not run reads them when it starts."""
+    return max((applies[path] for path in paths), key=WEIGHT.index, default="nothing") if active else "nothing"
+
+
+def unit_times(module: AnsibleModule, unit: str) -> dict[str, float]:
+    """When the unit last started, and last reloaded or started (seconds since the epoch); nothing where it is down."""
+    properties = "ActiveState,ActiveEnterTimestampMonotonic,StateChangeTimestampMonotonic"
+    _, output, _ = module.run_command(["systemctl", "show", unit, f"--property={properties}"])
+    shown = dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
+    if shown.get("ActiveState") not in ("active", "reloading"):
+        return {}
+    boot = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC)
+    return {
+        "restart": boot + int(shown["ActiveEnterTimestampMonotonic"]) / 1e6,
+        "reload": boot + int(shown["StateChangeTimestampMonotonic"]) / 1e6,
+    }
+
+
+def validate(module: AnsibleModule, path: str, content: str, command: list[str]) -> None:
+    """Fail the module unless the command accepts the text."""
+    with tempfile.NamedTemporaryFile("w", prefix=f"{Path(path).name}.", encoding="utf-8") as candidate:
+        candidate.write(content)
+        candidate.flush()
+        argv = [part.replace("%s", candidate.name) for part in command]
+        try:
+            done = subprocess.run(argv, capture_output=True, text=True, errors="replace", timeout=TIMEOUT, check=False)
+        except subprocess.TimeoutExpired:
+            module.fail_json(
+                msg=f"{path}: {argv[0]} did not finish checking the new text in {TIMEOUT} s; nothing was changed"
+            )
+        said = (done.stdout + done.stderr).strip().replace(candidate.name, path)
+        if done.returncode != 0:
+            module.fail_json(
+                msg=f"{path}: refused by {argv[0]} (exit code {done.returncode}), nothing was changed:\n{said}"
+            )
+
+
+def describe(path: str, before: SystemFile | None, after: SystemFile) -> dict[str, str]:
+    """One file's part of the diff; a line about access only where that changes."""
+    access = before is None or before.access != after.access
+    return {
+        "before_header": f"{path} ({before.access})" if access and before else path,
+        "after_header": f"{path} ({after.access})" if access else path,
+        "before": before.content if before else "",
+        "after": after.content,
+    }
+
+
+def options() -> dict[str, Any]:
+    return {
+        "path": {"type": "path", "required": True},
+        "content": {"type": "str"},
+        "owner": {"type": "str", "default": "root"},
+        "group": {"type": "str", "default": "root"},
+        "mode": {"type": "str", "default": "0644"},
+        "apply": {"type": "str", "choices": WEIGHT, "default": "restart"},
+        "validate": {"type": "list", "elements": "str"},
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "unit": {"type": "str", "required": True},
+            "files": {"type": "list", "elements": "dict", "required": True, "options": options()},
+        },
+        supports_check_mode=True,
+    )
+    files: dict[str, dict[str, Any]] = {file["path"]: file for file in module.params["files"]}
+    applies = {path: file["apply"] for path, file in files.items()}
+    ours = {path: file for path, file in files.items() if file["content"] is not None}
+    try:
+        desired = {
+            path: SystemFile(file["content"], file["owner"], file["group"], int(file["mode"], 8))
+            for path, file in ours.items()
+        }
+    except ValueError:
+        module.fail_json(msg='files: each "mode" must be an octal number in quotes, such as "0644"')
+    changes = plan(desired, {path: system_file.read(path) for path in desired})
+    changed_paths = [change["name"] for change in changes]
+    commands = {path: files[path]["validate"] for path in changed_paths if files[path]["validate"]}
+    lacking = [path for path in files if path not in ours and not Path(path).exists()]
+    lacking += sorted({command[0] for command in commands.values() if not module.get_bin_path(command[0])})
+    if not lacking:
+        for path, command in commands.items():
+            validate(module, path, files[path]["content"], command)
+    read_at = unit_times(module, module.params["unit"])
+    modified = {path: Path(path).stat().st_mtime for path in files if Path(path).exists()}
+    stale = stale_files(applies, modified, read_at, time.time())
+    if not module.check_mode:
+        if lacking:
+            module.fail_json(msg=f"missing on this host: {', '.join(lacking)}; provide it first; nothing was changed")
+        for change in changes:
+            try:
+                system_file.write(change["name"], change["after"])
+            except (LookupError, OSError) as error:
+                module.fail_json(msg=f"cannot install {error}")
+    module.exit_json(
+        changed=bool(changes or stale),
+        action=action(changed_paths + stale, applies, bool(read_at)),
+        files=changed_paths,
+        stale=stale,
+        diff=[describe(change["name"], change["before"], change["after"]) for change in changes],
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from ansible.module_utils.qianjiang import system_file
+from ansible.module_utils.qianjiang.system_file import SystemFile
+from ansible.module_utils.testing import patch_module_args
+
+Load = Callable[[str], ModuleType]
+OLD, NEW = SystemFile("old"), SystemFile("new")
+ME = {"owner": system_file._user(os.getuid()), "group": system_file._group(os.getgid())}
+
+
+@pytest.mark.parametrize(
+    ("desired", "current", "expected"),
+    [
+        pytest.param({"/a": OLD}, {"/a": OLD}, [], id="idempotent"),
+        pytest.param({"/a": NEW}, {"/a": OLD}, ["/a"], id="text"),
+        pytest.param({"/a": SystemFile("old", mode=0o600)}, {"/a": OLD}, ["/a"], id="mode"),
+        pytest.param({"/a": SystemFile("old", group="haproxy")}, {"/a": OLD}, ["/a"], id="group"),
+        pytest.param({"/a": OLD, "/b": OLD}, {"/a": OLD, "/b": None}, ["/b"], id="missing"),
+    ],
+)
+def test_plan(load_module: Load, desired: Any, current: Any, expected: list[str]) -> None:
+    changes = load_module("daemon_configure").plan(desired, current)
+    assert [change["name"] for change in changes] == expected
+    assert all(change["before"] == current[change["name"]] for change in changes)
+
+
+@pytest.mark.parametrize(
+    ("modified", "read_at", "expected"),
+    [
+        pytest.param({"/a": 90}, {"restart": 100, "reload": 100}, [], id="read since"),
+        pytest.param({"/a": 110}, {"restart": 100, "reload": 100}, ["/a"], id="a killed run left it unread"),
+        pytest.param({"/a": 110}, {"restart": 100, "reload": 120}, ["/a"], id="a reload is not enough for this file"),
+        pytest.param({"/b": 110}, {"restart": 100, "reload": 120}, [], id="a reload is enough for that one"),
+        pytest.param({"/a": 999}, {"restart": 100, "reload": 100}, [], id="a time in the future proves nothing"),
+        pytest.param({"/a": 110}, {}, [], id="unit is down"),
+        pytest.param({}, {"restart": 100, "reload": 100}, [], id="no such file"),
+        pytest.param({"/c": 110}, {"restart": 100, "reload": 100}, [], id="nothing reads this one"),
+    ],
+)
+def test_stale_files(load_module: Load, modified: Any, read_at: Any, expected: list[str]) -> None:
+    applies = {"/a": "restart", "/b": "reload", "/c": "nothing"}
+    assert load_module("daemon_configure").stale_files(applies, modified, read_at, now=200) == expected
+
+
+@pytest.mark.parametrize(
+    ("paths", "active", "expected"),
+    [
+        ([], True, "nothing"),
+        (["/b"], True, "reload"),
+        (["/b", "/a", "/c"], True, "restart"),
+        (["/c"], True, "nothing"),
+        (["/a"], False, "nothing"),
+    ],
+)
+def test_action(load_module: Load, paths: list[str], active: bool, expected: str) -> None:
+    applies = {"/a": "restart", "/b": "reload", "/c": "nothing"}
+    assert load_module("daemon_configure").action(paths, applies, active) == expected
+
+
+def run(module: ModuleType, *, check: bool = False, files: list[dict[str, Any]]) -> dict[str, Any]:
+    """Run the module with a unit that does not run."""
+    arguments = {"unit": "qianjiang-no-such-unit.service", "files": files, "_ansible_check_mode": check}
+    output = io.StringIO()
+    with (
+        patch_module_args(arguments),
+        patch.object(module, "unit_times", return_value={}),
+        redirect_stdout(output),
+        pytest.raises(SystemExit),
+    ):
+        module.main()
+    result: dict[str, Any] = json.loads(output.getvalue())
+    return result
+
+
+def test_check_do_check_do(load_module: Load, tmp_path: Path) -> None:
+    module = load_module("daemon_configure")
+    path = tmp_path / "sub" / "a.conf"
+    files = [{"path": str(path), "content": "x = 1\n", "mode": "0640", "validate": ["grep", "-q", "=", "%s"], **ME}]
+    predicted = run(module, check=True, files=files)
+    assert predicted["changed"]
+    assert not path.exists()
+    done = run(module, files=files)
+    assert (done["files"], done["diff"]) == (predicted["files"], predicted["diff"])
+    assert path.read_text() == "x = 1\n"
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert not run(module, check=True, files=files)["changed"]
+    assert not run(module, files=files)["changed"]
+    assert [entry.name for entry in path.parent.iterdir()] == ["a.conf"]
+
+
+def test_a_refused_text_changes_no_file(load_module: Load, tmp_path: Path) -> None:
+    good, bad = tmp_path / "good", tmp_path / "bad"
+    files = [
+        {"path": str(good), "content": "x", **ME},
+        {"path": str(bad), "content": "wrong\n", "validate": ["sh", "-c", "cat $1; exit 3", "check", "%s"], **ME},
+    ]
+    for check in (True, False):
+        result = run(load_module("daemon_configure"), check=check, files=files)
+        assert result["msg"] == f"{bad}: refused by sh (exit code 3), nothing was changed:\nwrong"
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_missing_stops_the_run_but_not_the_check(load_module: Load, tmp_path: Path) -> None:
+    module, ours, theirs = load_module("daemon_configure"), tmp_path / "ours", tmp_path / "theirs"
+    files = [{"path": str(ours), "content": "x", "validate": ["no-such-program", "%s"], **ME}, {"path": str(theirs)}]
+    assert run(module, check=True, files=files)["changed"]
+    expected = f"missing on this host: {theirs}, no-such-program; provide it first; nothing was changed"
+    assert run(module, files=files)["msg"] == expected
+    assert not ours.exists()
+
+
+def test_unknown_owner_is_named(load_module: Load, tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    result = run(load_module("daemon_configure"), files=[{"path": str(path), "content": "x", "group": "nobody-here"}])
+    assert result["msg"] == f"cannot install {path}: no such user or group: root:nobody-here"
+
+
+def test_mode_is_octal(load_module: Load, tmp_path: Path) -> None:
+    files = [{"path": str(tmp_path / "a"), "content": "x", "mode": "rw-r--r--"}]
+    result = run(load_module("daemon_configure"), files=files)
+    assert result["msg"] == 'files: each "mode" must be an octal number in quotes, such as "0644"'
