@@ -31,6 +31,7 @@ class Build(TypedDict):
     dockerfile: str
     target: str | None
     args: dict[str, str]
+    bases: dict[str, str]
     network: str
     wheelhouse: Wheelhouse | None
 
@@ -523,6 +524,7 @@ KEYS: tuple[Key, ...] = (
     Key("build.dockerfile", STRING, "Dockerfile", "Dockerfile, from the context."),
     Key("build.target", STRING, None, "Stage to build; `null`: the last."),
     Key("build.args", VARIABLES, {}, "Build arguments. No secrets: they stay in the image."),
+    Key("build.bases", VARIABLES, {}, "Build arguments that are images at the origin; passed on by digest."),
     Key("build.network", NETWORK, "none", "Network of the build steps."),
     Key("build.wheelhouse", section("build.wheelhouse"), None, "Python wheels fetched before the build."),
     Key("build.wheelhouse.requirements", STRING, "requirements.lock", "Locked requirements, from the context."),
@@ -612,16 +614,37 @@ def _origin(service: Service, _: Nodes) -> Findings:
         )
 
 
-def _image(service: Service, _: Nodes) -> Findings:
-    image = service["image"] or ""
+def _misnamed(image: str) -> str:
+    """What is wrong with the name of an image at the origin."""
     first, slash, rest = image.partition("/")
     if slash and (first == "localhost" or "." in first or ":" in first):
-        yield "image", f'expected no registry, got {_shown(image)}; each datacenter pulls from its own: write "{rest}"'
-    elif image and not (match := re.fullmatch(IMAGE, image)):
+        return f'expected no registry, got {_shown(image)}; each datacenter pulls from its own: write "{rest}"'
+    if not re.fullmatch(IMAGE, image):
         hint = "; add a digest, or a tag" if re.fullmatch(REPOSITORY, image) else ""
-        yield "image", f"expected {IMAGE_RULE}, got {_shown(image)}{hint}"
-    elif image and match and match[1] != service["repository"]:
+        return f"expected {IMAGE_RULE}, got {_shown(image)}{hint}"
+    return ""
+
+
+def _image(service: Service, _: Nodes) -> Findings:
+    if service["image"] is None:
+        return
+    match = re.fullmatch(IMAGE, service["image"])
+    if text := _misnamed(service["image"]):
+        yield "image", text
+    elif match and match[1] != service["repository"]:
         yield "repository", f'expected "{match[1]}", as in image, got {_shown(service["repository"])}; remove it'
+
+
+def _bases(service: Service, _: Nodes) -> Findings:
+    build = service["build"]
+    if build is None:
+        return
+    for name, image in build["bases"].items():
+        if name in build["args"]:
+            hint = "keep it there, where it is passed on by digest"
+            yield f"build.args.{name}", f"expected an argument once, got it in build.bases too; {hint}"
+        elif text := _misnamed(image):
+            yield f"build.bases.{name}", text
 
 
 def _datacenters(service: Service, nodes: Nodes) -> Findings:
@@ -717,6 +740,7 @@ def _less(lower: str, upper: str) -> tuple[tuple[str, ...], Callable[[Service, N
 RULES: tuple[tuple[tuple[str, ...], Callable[[Service, Nodes], Findings]], ...] = (
     (("build", "image"), _origin),
     (("image", "repository"), _image),
+    (("build.args", "build.bases"), _bases),
     (("placement.datacenters",), _datacenters),
     (("slots_port", "replicas"), _room),
     (("mounts", "tmpfs"), _targets),

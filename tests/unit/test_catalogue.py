@@ -30,6 +30,8 @@ NORMAL: dict[str, Any] = {
         "dockerfile": "Dockerfile",
         "target": None,
         "args": {},
+        "bases": {},
+        "bases": {},
         "network": "none",
         "wheelhouse": None,
     },
@@ -121,6 +123,7 @@ BECOMES: list[tuple[dict[str, Any], str, Any]] = [
     ({"build": ..., "image": f"base/redis@{DIGEST}"}, "repository", "base/redis"),
     ({"build": ..., "image": f"base/redis@{DIGEST}"}, "build", None),
     ({"build": ..., "image": "redis:7.2"}, "image", "redis:7.2"),
+    ({"build": {"bases": {"BASE_IMAGE": "base/python:3"}}}, "build.bases", {"BASE_IMAGE": "base/python:3"}),
     ({"repository": "team/webui"}, "repository", "team/webui"),
     ({"build": {"wheelhouse": {}}}, "build.wheelhouse", {"requirements": "requirements.lock", "python": "3.11"}),
     (
@@ -360,6 +363,27 @@ MISTAKES: dict[str, tuple[Any, list[str]]] = {
         [
             "services.webui.image: expected <repository>:<tag> or <repository>@sha256:<64 hex digits>, "
             'got "redis@sha256:abc"'
+        ],
+    ),
+    "base image with a registry": (
+        webui(build={"bases": {"BASE_IMAGE": "docker.io/library/python:3.11"}}),
+        [
+            'services.webui.build.bases.BASE_IMAGE: expected no registry, got "docker.io/library/python:3.11"; '
+            'each datacenter pulls from its own: write "library/python:3.11"'
+        ],
+    ),
+    "base image without a tag": (
+        webui(build={"bases": {"BASE_IMAGE": "base/python"}}),
+        [
+            "services.webui.build.bases.BASE_IMAGE: expected <repository>:<tag> or <repository>@sha256:<64 hex digits>, "
+            'got "base/python"; add a digest, or a tag'
+        ],
+    ),
+    "base image that is an argument too": (
+        webui(build={"args": {"BASE_IMAGE": "a:1"}, "bases": {"BASE_IMAGE": "a:1"}}),
+        [
+            "services.webui.build.args.BASE_IMAGE: expected an argument once, got it in build.bases too; "
+            "keep it there, where it is passed on by digest"
         ],
     ),
     "image and another repository": (
