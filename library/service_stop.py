@@ -20,7 +20,7 @@ description:
     the one on record.
 attributes:
   check_mode:
-    description: Says what it would record, stop and remove.
+    description: Says what it would record, stop and remove, as if O(keep) were running.
     support: full
   diff_mode:
     description: Shows the record, containers and images that change.
@@ -109,13 +109,14 @@ def plan(
 ) -> list[Difference]:
     """What changes, in order: the record, containers (to stopped, or None: removed), images."""
     kept = _keeper(desired, containers, state)
+    containers = [item for item in containers if item["container"] != kept["container"]]
     changes: list[Difference] = []
     recorded = state["current"].get(str(desired["replica"]))
     if recorded != kept["container"]:
         changes.append({"name": "current", "before": recorded, "after": kept["container"]})
     if kept["release"] > state["highest_release"]:
         changes.append({"name": "highest_release", "before": state["highest_release"], "after": kept["release"]})
-    others = sorted((item for item in containers if item is not kept), key=lambda item: item["release"], reverse=True)
+    others = sorted(containers, key=lambda item: item["release"], reverse=True)
     for_rollback = [item for item in others if is_proven(item)][: desired["keep_releases"]]
     gone = [item for item in others if item not in for_rollback]
     order: list[tuple[Owned, str | None]] = [
@@ -132,6 +133,21 @@ def _keeper(desired: Mapping[str, Any], containers: list[Owned], state: State) -
     """The container to keep, or why nothing may be stopped."""
     name = desired["keep"]
     kept = next((item for item in containers if item["container"] == name), None)
+    if desired.get("assume") and (kept is None or kept["status"] != "running"):
+        # in check mode service_start did not start it
+        release = name.rpartition(".r")[2]
+        kept = Owned(
+            container=name,
+            id="",
+            service=name.split(".")[0],
+            replica=desired["replica"],
+            release=int(release) if release.isdecimal() else 0,
+            slot="",
+            digest="",
+            configuration="",
+            status="running",
+            image_id="",
+        )
     if kept is None:
         running = ", ".join(item["container"] for item in containers if item["status"] in ACTIVE) or "none"
         raise ValueError(f"{name} is not there, so nothing is stopped; running: {running}")
@@ -210,7 +226,12 @@ def stop(module: AnsibleModule, params: Mapping[str, Any]) -> dict[str, Any]:
     mine = [item for item in owned(entries) if (item["service"], item["replica"]) == (name, replica)]
     ids = {item["id"] for item in mine}
     other_images = [entry["ImageID"] for entry in entries if entry["Id"] not in ids]
-    desired = {"replica": replica, "keep": params["keep"], "keep_releases": params["service"]["keep_releases"]}
+    desired = {
+        "replica": replica,
+        "keep": params["keep"],
+        "keep_releases": params["service"]["keep_releases"],
+        "assume": module.check_mode,
+    }
     state = read_state(params["state_path"], name)
     changes = plan(desired, mine, other_images, state, lambda item: proven(engine.inspect(item["id"])))
     names = {item["container"] for item in mine}

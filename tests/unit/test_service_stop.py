@@ -174,3 +174,11 @@ def test_the_current_one_may_be_kept_though_a_later_candidate_failed(load_module
         change("webui.0.r9", "running", None),
         change("image9", "present", None),
     ]
+
+
+def test_in_check_mode_the_candidate_is_taken_for_running(load_module: Loader) -> None:
+    desired = {"replica": 0, "keep": "webui.0.r7", "keep_releases": 2, "assume": True}
+    assert load_module("service_stop").plan(desired, [OLD], [], STATE, lambda _: True) == [
+        RECORD,
+        change("webui.0.r6", "running", "stopped"),
+    ]
