@@ -238,8 +238,8 @@ class ImageBuild:
         text = (self.folder / self.params["dockerfile"]).read_text(encoding="utf-8", errors="replace")
         self.dockerfile = Dockerfile(text, self.params["dockerfile"])
         self.dockerfile.check(self.params["build_args"], self.params["target"])
-        bases = self.dockerfile.bases(self.params["build_args"])
-        facts = inputs(self.params, text, bases, self.params["platform"] or self._engine_platform())
+        self.bases = self.dockerfile.bases(self.params["build_args"])
+        facts = inputs(self.params, text, self.bases, self.params["platform"] or self._engine_platform())
         self.context: str = identity(self.found, facts)
         registry = f"{self.params['registry']}/" if self.params["registry"] else ""
         self.image = parse(f"{registry}{self.params['name']}:{tag(self.context)}")
@@ -272,6 +272,8 @@ class ImageBuild:
             return code, out, err
 
         params = self.params
+        for base in self.bases:
+            self._fetch(base)
         DockerCli(run, binary, self.module.tmpdir).build(
             Request(
                 image=str(self.image),
@@ -291,6 +293,28 @@ class ImageBuild:
         if not self.read()["engine"]:
             hint = "Is it Docker's own client, and does it use this host's engine?"
             raise DockerCliError(f"{binary} said it built {self.image}, but the engine has no such image. {hint}")
+
+    def _fetch(self, base: str) -> None:
+        """Have a base image in the engine before the build.
+
+        The BuildKit of Docker 20.10 reads /etc/docker/certs.d when the engine starts, and never again: it does not
+        trust a registry whose CA came later, but takes an image that is there unasked. Can go with Debian 12.
+        """
+        params = self.params
+        try:
+            with translated(f"look for the base image {base}"):
+                self.engine.inspect_image(base)
+        except EngineNotFoundError:
+            image = parse(base)
+            own = params["password"] and image.registry == params["registry"]
+            login = {"username": params["username"], "password": params["password"]} if own else None
+            with translated(f"pull the base image {base}"):
+                events = self.engine.pull(
+                    image.name, image.digest, stream=True, decode=True, auth_config=login, platform=params["platform"]
+                )
+                for event in events:
+                    if "error" in event:
+                        raise EngineError(f"pull the base image {base}: {event['error']}") from None
 
     def _engine_platform(self) -> str:
         with translated("ask the Docker Engine for its platform"):

@@ -26,14 +26,14 @@ attributes:
 options:
   images:
     description:
-      - The images, C(repository@digest). With a tag as well, C(repository:tag@digest), the tag is set at the
+      - The images, C(repository@digest). Where a tag is named too, as in C(repository:tag@digest), it is set at the
         destination.
     type: list
     elements: str
     required: true
   source:
     description:
-      - The registry to copy from, C(host[:port]): the origin. Where it is O(destination) itself, the images only have
+      - The registry to copy from, C(host[:port]); the origin. Where it is O(destination) itself, the images only have
         to be there.
     type: str
     required: true
@@ -178,10 +178,16 @@ class ImageReplicate:
         self.source: RegistryClient = registry_client(self.params, self.params["source"])
         self.destination: RegistryClient = registry_client(self.params, self.params["destination"])
         self.module = module
+        self.coming: dict[str, str] = {}  # blobs on their way, with their repository
 
     def read(self) -> dict[str, Present]:
-        """What the destination has of each image."""
-        return {text: self._present(reference) for text, reference in self.images.items()}
+        """What the destination has of each image. What comes with one image counts as there for those after it."""
+        found = {}
+        for text, image in self.images.items():
+            found[text] = self._present(image)
+            for blob in found[text].missing:
+                self.coming.setdefault(blob.digest, image.repository)
+        return found
 
     def _present(self, image: ImageReference) -> Present:
         tag = self.destination.head_manifest(image.repository, image.tag) if image.tag else None
@@ -198,9 +204,7 @@ class ImageReplicate:
             if not self.destination.has_blob(image.repository, blob.digest)
         ]
         others = [name for name in self.destination.repositories() if name != image.repository] if absent else []
-        found = [
-            (blob, next((o for o in others if self.destination.has_blob(o, blob.digest)), None)) for blob in absent
-        ]
+        found = [(blob, self.coming.get(blob.digest) or self._holder(others, blob)) for blob in absent]
         return Present(
             complete=False,
             manifest=manifest,
@@ -209,6 +213,9 @@ class ImageReplicate:
             elsewhere=tuple((blob, other) for blob, other in found if other is not None),
             tag=tag,
         )
+
+    def _holder(self, repositories: Sequence[str], blob: Blob) -> str | None:
+        return next((name for name in repositories if self.destination.has_blob(name, blob.digest)), None)
 
     def _complete(self, image: ImageReference) -> bool:
         try:
@@ -233,7 +240,8 @@ class ImageReplicate:
     def _copy(self, image: ImageReference, present: Present) -> None:
         source, destination = self.params["source"], self.params["destination"]
         for blob, other in present.elsewhere:
-            self.destination.mount_blob(image.repository, blob.digest, other)
+            if other != image.repository:
+                self.destination.mount_blob(image.repository, blob.digest, other)
         binary = self.module.get_bin_path("skopeo")
         if binary is None:
             raise SkopeoError("skopeo is missing on this host. On Debian: skopeo")

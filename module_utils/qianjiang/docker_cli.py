@@ -163,8 +163,8 @@ def command(binary: str, build: Build, *, buildkit: bool) -> list[str]:
     """The command line of a build. Values of build arguments and secrets are not in it: every user can read it."""
     argv = [binary, "build", "--tag", build.image, "--file", str(build.context / build.dockerfile)]
     argv += ["--network", build.network]
-    if buildkit:
-        argv += ["--progress", "plain"]
+    # A failed step of the classic builder leaves its container behind otherwise
+    argv += ["--progress", "plain"] if buildkit else ["--force-rm"]
     if build.target is not None:
         argv += ["--target", build.target]
     if build.platform is not None:
@@ -230,7 +230,7 @@ def _classic(out: str, err: str, dockerfile: Dockerfile) -> _Found:
         step = _CLASSIC_STEP.match(line)
         if step:
             instruction, written = dockerfile.classic_step(int(step[1])), []
-        elif instruction and not line.startswith(" ---> "):
+        elif instruction and not line.startswith((" ---> ", "Removing intermediate container ")):
             written.append(line)
     said = [line.strip() for line in err.splitlines() if line.strip()]
     return instruction, said[-1] if said else "", written

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -52,7 +53,8 @@ class Skopeo:
                 argv += ["--dest-cert-dir", str(folder)]
             code, out, err = self._run([*argv, source, destination])
         if code != 0:
-            raise SkopeoError(f"skopeo copy {source} {destination} failed: {_reason(err or out)}")
+            hint = "Run it again when the cause is mended: what arrived whole is not sent again."
+            raise SkopeoError(f"skopeo copy {source} {destination} failed: {_reason(err or out)}. {hint}")
 
     def config_digest(self, archive: str) -> str:
         """The digest of the configuration of an archive's image: its id, whatever compresses its layers."""
@@ -89,5 +91,6 @@ def _reason(text: str) -> str:
     """skopeo's last line, out of its log format."""
     lines = [line for line in text.splitlines() if line.strip()]
     last = lines[-1] if lines else "it said nothing"
+    last = re.sub(r"\?_state=[^\"\s\\]*", "", last)  # the registry's own notes in an upload's address: long, and no use
     _, found, message = last.partition('msg="')
     return message.removesuffix('"').replace('\\"', '"') if found else last

@@ -82,7 +82,7 @@ BUILD = Build(
 def test_the_plain_command() -> None:
     assert command("docker", BUILD, buildkit=False) == [
         "docker", "build", "--tag", "r.lab:5000/webui:ctx-1", "--file", "/stage/context/docker/Dockerfile",
-        "--network", "none", "/stage/context",
+        "--network", "none", "--force-rm", "/stage/context",
     ]  # fmt: skip
 
 
@@ -129,7 +129,8 @@ Step 2/5 : FROM $BASE AS one
 Step 5/5 : RUN echo hello &&     exit 3
  ---> Running in 0eeb03883c24
 \x1b[91mhello
-\x1b[0m"""
+\x1b[0mRemoving intermediate container 0eeb03883c24
+"""
 BUILDKIT = """#4 [one 1/4] FROM b@sha256:0
 #4 sha256:cdccb73bd7e7c233b1a8e42d7645cc9a4401ac0ebe9e1790bcc5ba38da6bd951
 #4 DONE 0.0s
