@@ -1,0 +1,301 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, Qianjiangyuan Deploy contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: nfs_configure
+short_description: Bring the NFS mounts of a host to the desired list, never hanging on a server
+description:
+  - Writes a systemd unit for each mount, enables and starts it; stops and removes the units of earlier lists.
+  - What is mounted is read from C(/proc/mounts) alone. Looking at the mount point, as M(ansible.posix.mount) does,
+    hangs for as long as the server of a hard mount is dead. Mounting and unmounting run at the same time for all
+    mounts and are given up after O(timeout) seconds.
+  - A mount that is right is not touched, whether its server answers or not.
+  - Lines of C(/etc/fstab) for NFS at a path of the list are removed.
+options:
+  mounts:
+    description: All NFS mounts of the host. Those that this module made earlier and that the list lacks are removed.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      server:
+        description: Name or address of the server. Required unless O(mounts[].state=absent).
+        type: str
+      export:
+        description: What the server exports. Required unless O(mounts[].state=absent).
+        type: str
+      path:
+        description: Where it is mounted. systemd makes the directory.
+        type: path
+        required: true
+      options:
+        description: Options of the mount.
+        type: list
+        elements: str
+        default: []
+      automount:
+        description:
+          - Mount on the first access instead of at boot. The host then boots at once without the server, and gets the
+            mount when the server is back.
+        type: bool
+        default: false
+      state:
+        description: V(absent) unmounts and removes.
+        type: str
+        choices: [present, absent]
+        default: present
+  idmap_domain:
+    description: NFSv4 domain for C(/etc/idmapd.conf). Empty leaves the file alone.
+    type: str
+    default: ""
+  lazy_unmount:
+    description:
+      - Detach a mount that is busy, or whose server is dead. Programs that use it keep what they have open; what they
+        have not written yet may be lost.
+    type: bool
+    default: false
+  timeout:
+    description: Seconds a mount or an unmount may take.
+    type: int
+    default: 30
+attributes:
+  check_mode:
+    description: The plan is the same as without check mode; nothing is changed.
+    support: full
+  diff_mode:
+    description: Each difference by the mount's path.
+    support: full
+author:
+  - Qianjiangyuan Deploy contributors
+"""
+
+EXAMPLES = r"""
+- name: Mount the shared folder
+  nfs_configure:
+    mounts:
+      - server: files.example.com
+        export: /export/models
+        path: /mnt/models
+        options: [vers=4.2, hard, nodev, nosuid]
+"""
+
+RETURN = r"""
+changes:
+  description: What differed, by path.
+  returned: always
+  type: list
+  elements: dict
+  sample: [{name: /mnt/models mounted, path: /mnt/models, before: null, after: "files.example.com:/export/models"}]
+"""
+
+import os
+import time
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.qianjiang import nfs_mounts, systemd
+from ansible.module_utils.qianjiang.nfs_mounts import Current, Mount
+
+ROOT = Path("/")
+UNITS = Path("etc/systemd/system")
+WANTS = UNITS / "remote-fs.target.wants"
+FSTAB = Path("etc/fstab")
+IDMAPD = Path("etc/idmapd.conf")
+MOUNTS = Path("proc/self/mounts")
+
+
+def read() -> Current:
+    """What the host has, without a look at any mount point."""
+    files = [file for kind in ("*.mount", "*.automount") for file in (ROOT / UNITS).glob(kind) if file.is_file()]
+    texts = {file.name: file.read_text(encoding="utf-8", errors="replace") for file in files}
+    wants = ROOT / WANTS
+    return Current(
+        units={name: text for name, text in texts.items() if text.startswith(nfs_mounts.MARK)},
+        enabled=frozenset(os.listdir(wants) if wants.is_dir() else []),  # noqa: PTH208
+        mounted=nfs_mounts.parse_mounts(systemd.read_text(ROOT / MOUNTS) or ""),
+        fstab=systemd.read_text(ROOT / FSTAB) or "",
+        idmapd=systemd.read_text(ROOT / IDMAPD) or "",
+    )
+
+
+def users(path: str) -> list[str]:
+    """Programs that use the mount, by what /proc says they have open."""
+    found = []
+    for process in sorted(int(name) for name in os.listdir(ROOT / "proc") if name.isdigit()):  # noqa: PTH208
+        folder = ROOT / "proc" / str(process)
+        try:
+            links = [folder / "cwd", folder / "root", *(folder / "fd").iterdir()]
+            used = [link for link in links if f"{os.readlink(link)}/".startswith(f"{path}/")]  # noqa: PTH115
+            if used:
+                found.append(f"{(folder / 'comm').read_text().strip()} ({process})")
+        except OSError:
+            continue  # it ended, or is the kernel's
+    return found
+
+
+def unmount(mounts: list[Mount], lazy: bool, timeout: int) -> dict[str, str]:
+    """Stop the mounts side by side. Those that cannot be stopped, with the reason."""
+    if not mounts:
+        return {}
+    units = [f"{mount.unit}.{kind}" for mount in mounts for kind in ("automount", "mount")]
+    systemd.run(["systemctl", "stop", "--no-block", *units])
+    deadline = time.monotonic() + timeout + 2
+    failed = {}
+    for mount in mounts:
+        path = mount.path
+        idle = systemd.wait_until(lambda unit=mount.unit: not working(f"{unit}.mount"), deadline)
+        if read().at(path) is None:
+            continue
+        if lazy:
+            systemd.run(["umount", "--no-canonicalize", "--lazy", "--force", path], 5)
+            if read().at(path) is None:
+                continue
+        busy = users(path)
+        reason = f"used by {', '.join(busy)}" if busy else "the mount is busy" if idle else "the server does not answer"
+        failed[path] = f"{path}: cannot be unmounted: {reason}. End what uses it, or set lazy_unmount"
+    return failed
+
+
+def working(unit: str) -> bool:
+    """Is systemd still starting or stopping the unit?"""
+    state = systemd.show(unit, "ActiveState", "Job")
+    return state.get("ActiveState") in {"activating", "deactivating"} or state.get("Job", "0") not in {"", "0"}
+
+
+def write(mounts: list[Mount], current: Current) -> None:
+    """Put the unit files and what points to them to rights."""
+    for mount in mounts:
+        for name in (f"{mount.unit}.mount", f"{mount.unit}.automount"):
+            file = ROOT / UNITS / name
+            text = mount.units.get(name)
+            if text is None:
+                if name in current.units:
+                    file.unlink(missing_ok=True)
+                (ROOT / WANTS / name).unlink(missing_ok=True)
+            elif current.units.get(name) != text:
+                systemd.write_text(file, text)
+        if mount.present:
+            for name in set(mount.units) - {mount.entry}:
+                (ROOT / WANTS / name).unlink(missing_ok=True)
+    fstab = current.fstab
+    for mount in mounts:
+        fstab = nfs_mounts.fstab_without(fstab, mount.path)
+    if fstab != current.fstab:
+        systemd.write_text(ROOT / FSTAB, fstab)
+    systemd.run(["systemctl", "daemon-reload"])
+    entries = [mount.entry for mount in mounts if mount.present]
+    if entries:
+        systemd.run(["systemctl", "enable", *entries])
+
+
+def start(mounts: list[Mount], timeout: int) -> dict[str, str]:
+    """Start the mounts side by side. Those that do not come up, with the reason."""
+    mounts = [mount for mount in mounts if mount.present]
+    if not mounts:
+        return {}
+    begin = time.time()
+    systemd.run(["systemctl", "reset-failed", *(mount.entry for mount in mounts)])
+    systemd.run(["systemctl", "start", "--no-block", *(mount.entry for mount in mounts)])
+    deadline = time.monotonic() + timeout + 5
+    failed = {}
+    for mount in mounts:
+        systemd.wait_until(lambda entry=mount.entry: not working(entry), deadline)
+        now = read()
+        if now.waits_at(mount.path) if mount.automount else now.at(mount.path):
+            continue
+        said = systemd.journal(f"{mount.unit}.mount", begin)
+        failed[mount.path] = f"{mount.path}: {mount.source} is not mounted: " + (
+            said[-1] if said else f"no answer from {mount.server} within {timeout} s"
+        )
+    return failed
+
+
+def apply(mounts: list[Mount], current: Current, lazy: bool, timeout: int) -> list[str]:
+    """Unmount what goes or changes, write the units, mount the rest. One that fails does not stop the others."""
+    going = [mount for mount in mounts if must_unmount(mount, current)]
+    failed = unmount(going, lazy, timeout)
+    rest = [mount for mount in mounts if mount.path not in failed]
+    write(rest, current)
+    failed |= start(rest, timeout)
+    for mount in rest:
+        if not mount.present:
+            systemd.run(["rmdir", "--ignore-fail-on-non-empty", mount.path], 5)
+    return list(failed.values())
+
+
+def must_unmount(mount: Mount, current: Current) -> bool:
+    """Does the mount go away, or come back with another source or other options? NFS takes neither in a remount."""
+    found = current.at(mount.path)
+    if not mount.present:
+        return found is not None or current.waits_at(mount.path)
+    before = {name: text for name, text in current.units.items() if name.startswith(f"{mount.unit}.")}
+    differs: bool = nfs_mounts.describe(before) != nfs_mounts.describe(mount.units)
+    return (found is not None and (differs or found.source != mount.source)) or (
+        differs and current.waits_at(mount.path)
+    )
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "mounts": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "server": {"type": "str"},
+                    "export": {"type": "str"},
+                    "path": {"type": "path", "required": True},
+                    "options": {"type": "list", "elements": "str", "default": []},
+                    "automount": {"type": "bool", "default": False},
+                    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+                },
+            },
+            "idmap_domain": {"type": "str", "default": ""},
+            "lazy_unmount": {"type": "bool", "default": False},
+            "timeout": {"type": "int", "default": 30},
+        },
+        supports_check_mode=True,
+    )
+    parameters = module.params
+    wrong = nfs_mounts.errors(parameters["mounts"])
+    if wrong:
+        module.fail_json(msg="; ".join(wrong))
+    mounts = [
+        Mount(
+            server=entry["server"] or "",
+            export=entry["export"] or "",
+            path=entry["path"],
+            options=tuple(entry["options"]),
+            automount=entry["automount"],
+            present=entry["state"] == "present",
+            timeout=parameters["timeout"],
+        )
+        for entry in parameters["mounts"]
+    ]
+    current = read()
+    changes = nfs_mounts.plan(mounts, current, parameters["idmap_domain"])
+    touched = {change["path"] for change in changes if change["path"]}
+    if changes and not module.check_mode:
+        known = {mount.path: mount for mount in mounts}
+        todo = [known.get(path) or Mount("", "", path, (), present=False) for path in sorted(touched)]
+        failed = apply(todo, current, parameters["lazy_unmount"], parameters["timeout"]) if todo else []
+        if any(change["name"] == "idmapd domain" for change in changes):
+            systemd.write_text(ROOT / IDMAPD, nfs_mounts.idmapd_with(current.idmapd, parameters["idmap_domain"]))
+            # The kernel remembers names of the old domain
+            systemd.run(["nfsidmap", "-c"])
+        if failed:
+            module.fail_json(msg="; ".join(failed), changes=changes)
+    module.exit_json(
+        changed=bool(changes),
+        changes=changes,
+        diff={side: {change["name"]: change[side] for change in changes} for side in ("before", "after")},
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,246 @@
+# Copyright: (c) 2026, Qianjiangyuan Deploy contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""NFS mounts as systemd units: what there shall be, what there is, what differs. Pure: touches nothing.
+
+Units, not /etc/fstab: systemd bounds how long a mount or an unmount may take, and a unit is ours by its first line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+Change = dict[str, Any]
+
+MARK = "# Managed by qianjiangyuan nfs_client"
+NFS_TYPES = frozenset({"nfs", "nfs4"})
+
+
+@dataclass(frozen=True)
+class Mount:
+    """One entry of the list."""
+
+    server: str
+    export: str
+    path: str
+    options: tuple[str, ...]
+    automount: bool = False
+    present: bool = True
+    timeout: int = 30
+
+    @property
+    def source(self) -> str:
+        server = f"[{self.server}]" if ":" in self.server else self.server
+        return f"{server}:{self.export}"
+
+    @property
+    def unit(self) -> str:
+        return unit_name(self.path)
+
+    @property
+    def units(self) -> dict[str, str]:
+        """Text of the unit files by name."""
+        if not self.present:
+            return {}
+        wanted_by = ["", "[Install]", "WantedBy=remote-fs.target"]
+        mount = [
+            MARK,
+            "[Unit]",
+            f"Description=NFS {escape_value(self.source)}",
+            "# Containers that the engine starts at boot must not write below an empty mount point",
+            "Before=docker.service",
+            "# A server that was away for long is tried again on the next access",
+            "StartLimitIntervalSec=0",
+            "",
+            "[Mount]",
+            f"What={escape_value(self.source)}",
+            f"Where={escape_value(self.path)}",
+            "Type=nfs",
+            f"Options={escape_value(','.join(self.options))}",
+            f"TimeoutSec={self.timeout}",
+        ]
+        if not self.automount:
+            return {f"{self.unit}.mount": "\n".join([*mount, *wanted_by, ""])}
+        automount = [MARK, "[Unit]", "Before=docker.service", "", "[Automount]", f"Where={escape_value(self.path)}"]
+        return {
+            f"{self.unit}.mount": "\n".join([*mount, ""]),
+            f"{self.unit}.automount": "\n".join([*automount, *wanted_by, ""]),
+        }
+
+    @property
+    def entry(self) -> str:
+        """The unit that is enabled and started."""
+        return f"{self.unit}.automount" if self.automount else f"{self.unit}.mount"
+
+
+@dataclass(frozen=True)
+class Mounted:
+    """A line of /proc/mounts."""
+
+    source: str
+    path: str
+    fstype: str
+
+
+@dataclass(frozen=True)
+class Current:
+    """What the host has."""
+
+    units: dict[str, str] = field(default_factory=dict)  # ours, text by name
+    enabled: frozenset[str] = frozenset()
+    mounted: tuple[Mounted, ...] = ()
+    fstab: str = ""
+    idmapd: str = ""
+
+    def at(self, path: str) -> Mounted | None:
+        """The NFS mount at the path; of several, the last line of /proc/mounts covers the others."""
+        found = [mount for mount in self.mounted if mount.path == path and mount.fstype in NFS_TYPES]
+        return found[-1] if found else None
+
+    def waits_at(self, path: str) -> bool:
+        return any(mount.path == path and mount.fstype == "autofs" for mount in self.mounted)
+
+
+def unit_name(path: str) -> str:
+    """What systemd-escape --path makes of a path."""
+    escaped = "".join(
+        "-"
+        if letter == "/"
+        else letter
+        if re.match(r"[A-Za-z0-9:_.]", letter)
+        else "".join(f"\\x{b:02x}" for b in letter.encode())
+        for letter in path.strip("/")
+    )
+    return "\\x2e" + escaped[1:] if escaped.startswith(".") else escaped
+
+
+def escape_value(text: str) -> str:
+    """systemd expands % in unit files."""
+    return text.replace("%", "%%")
+
+
+def setting(unit: str, name: str) -> str:
+    """The value of a setting in a unit file's text."""
+    match = re.search(rf"^{name}=(.*)$", unit, re.MULTILINE)
+    return match[1].replace("%%", "%") if match else ""
+
+
+def errors(mounts: Iterable[dict[str, Any]]) -> list[str]:
+    """What is wrong with the list, each with its path."""
+    found = []
+    seen: set[str] = set()
+    for number, mount in enumerate(mounts):
+        at = f"mounts[{number}]"
+        path = mount["path"]
+        if not re.fullmatch(r"(/[^/\s]+)+", path) or "/../" in f"{path}/" or "/./" in f"{path}/":
+            found.append(f"{at}.path: expected an absolute path without spaces, .. or a / at its end, got {path!r}")
+        if path in seen:
+            found.append(f"{at}.path: {path} is in the list twice")
+        seen.add(path)
+        if mount.get("state") == "absent":
+            continue
+        if not re.fullmatch(r"[A-Za-z0-9.:_-]+", mount.get("server") or ""):
+            found.append(f"{at}.server: expected a host name or an address, got {mount.get('server')!r}")
+        if not re.fullmatch(r"/\S*", mount.get("export") or ""):
+            found.append(f"{at}.export: expected an absolute path without spaces, got {mount.get('export')!r}")
+        wrong = [option for option in mount.get("options") or [] if not re.fullmatch(r"[^\s,]+", option)]
+        if wrong:
+            found.append(f"{at}.options: expected a list with one option in each entry, got {wrong[0]!r}")
+    return found
+
+
+def plan(mounts: list[Mount], current: Current, domain: str = "") -> list[Change]:
+    """What differs, by path. Our units for paths that the list does not name go, as those with state absent."""
+    changes: list[Change] = []
+    named = {mount.path for mount in mounts}
+    strays = [
+        Mount("", "", path, (), present=False)
+        for path in sorted({setting(text, "Where") for text in current.units.values()} - named)
+    ]
+    for mount in [*mounts, *strays]:
+        changes += plan_mount(mount, current)
+    if domain and idmapd_with(current.idmapd, domain) != current.idmapd:
+        changes.append(
+            {"name": "idmapd domain", "path": None, "before": idmapd_domain(current.idmapd), "after": domain}
+        )
+    return changes
+
+
+def plan_mount(mount: Mount, current: Current) -> list[Change]:
+    """What differs for one path."""
+    changes: list[Change] = []
+
+    def compare(name: str, before: Any, after: Any) -> None:
+        if before != after:
+            changes.append({"name": f"{mount.path} {name}", "path": mount.path, "before": before, "after": after})
+
+    names = [f"{mount.unit}.mount", f"{mount.unit}.automount"]
+    before = {name: current.units[name] for name in names if name in current.units}
+    if before != mount.units:
+        compare("unit", describe(before), describe(mount.units))
+        if not changes:  # a difference beside source, options and automount
+            compare("unit", "another text", "rewritten")
+    compare("in fstab", fstab_without(current.fstab, mount.path) != current.fstab, False)
+    found = current.at(mount.path)
+    if not mount.present:
+        compare("mounted", found.source if found else None, None)
+        return changes
+    compare("enabled", mount.entry in current.enabled, True)
+    if mount.automount:
+        compare("automount", current.waits_at(mount.path), True)
+    if found or not mount.automount:
+        compare("mounted", found.source if found else None, mount.source)
+    return changes
+
+
+def describe(units: dict[str, str]) -> str | None:
+    """A mount's units in one line."""
+    for name, text in units.items():
+        if name.endswith(".mount"):
+            automount = ", automount" if len(units) > 1 else ""
+            return f"{setting(text, 'What')} ({setting(text, 'Options')}{automount})"
+    return None
+
+
+def parse_mounts(text: str) -> tuple[Mounted, ...]:
+    """/proc/mounts. It is all that tells what is mounted: looking at the path of a dead server would hang."""
+    mounts = []
+    for line in text.splitlines():
+        source, path, fstype = (
+            re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), word) for word in line.split(" ")[:3]
+        )
+        mounts.append(Mounted(source, path, fstype))
+    return tuple(mounts)
+
+
+def fstab_without(text: str, path: str) -> str:
+    """fstab without NFS at the path: two descriptions of one mount would be one too many."""
+    return "".join(
+        line
+        for line in text.splitlines(keepends=True)
+        if not (
+            len(words := line.split()) >= 3
+            and not line.lstrip().startswith("#")
+            and words[1] == path
+            and words[2] in NFS_TYPES
+        )
+    )
+
+
+def idmapd_domain(text: str) -> str | None:
+    match = re.search(r"^\s*Domain\s*=\s*(\S+)", text, re.MULTILINE)
+    return match[1] if match else None
+
+
+def idmapd_with(text: str, domain: str) -> str:
+    """idmapd.conf with the domain."""
+    if idmapd_domain(text) == domain:
+        return text
+    if idmapd_domain(text):
+        return re.sub(r"^\s*Domain\s*=.*$", f"Domain = {domain}", text, count=1, flags=re.MULTILINE)
+    if re.search(r"^\[General\]\s*$", text, re.MULTILINE):
+        return re.sub(r"^\[General\]\s*$", f"[General]\nDomain = {domain}", text, count=1, flags=re.MULTILINE)
+    return f"[General]\nDomain = {domain}\n\n{text}"
