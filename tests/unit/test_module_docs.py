@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -22,7 +23,7 @@ FACTS = ("type", "elements", "default", "required", "choices", "aliases")
 def ansible_doc(*names: str) -> tuple[dict[str, Any], str]:
     """What ansible-doc makes of modules, and what it complains about."""
     command = [str(Path(sys.executable).with_name("ansible-doc")), "-j", "-M", "library", "-t", "module", *names]
-    environment = {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "HOME": "/nonexistent", "LC_ALL": "C.UTF-8"}
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     return (json.loads(done.stdout) if done.returncode == 0 else {}), done.stderr
 
