@@ -1,0 +1,316 @@
+"""NFS mounts: (list, host) → changes; what must be unmounted first; what never happens on a right host."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from ansible.module_utils.qianjiang import nfs_mounts, systemd
+from ansible.module_utils.qianjiang.nfs_mounts import Current, Mount, Mounted
+from ansible.module_utils.testing import patch_module_args
+
+SHARED = Mount("files.lab", "/export", "/mnt/shared", ("vers=4.2", "hard"))
+LATER = Mount("files.lab", "/export", "/mnt/later", ("hard",), automount=True)
+ABSENT = Mount("", "", "/mnt/shared", (), present=False)
+MOUNTED = Mounted("files.lab:/export", "/mnt/shared", "nfs4")
+WAITING = Mounted("systemd-1", "/mnt/later", "autofs")
+RIGHT = Current(units=SHARED.units, enabled=frozenset({"mnt-shared.mount"}), mounted=(MOUNTED,))
+
+PLANS = [
+    pytest.param([], Current(), [], id="nothing wanted, nothing there"),
+    pytest.param([SHARED], RIGHT, [], id="right already"),
+    pytest.param(
+        [SHARED],
+        Current(),
+        ["/mnt/shared unit", "/mnt/shared enabled", "/mnt/shared mounted"],
+        id="new",
+    ),
+    pytest.param(
+        [SHARED], Current(units=RIGHT.units, enabled=RIGHT.enabled), ["/mnt/shared mounted"], id="not mounted"
+    ),
+    pytest.param(
+        [SHARED],
+        Current(RIGHT.units, RIGHT.enabled, (Mounted("other:/export", "/mnt/shared", "nfs4"),)),
+        ["/mnt/shared mounted"],
+        id="something else is mounted",
+    ),
+    pytest.param(
+        [Mount("files.lab", "/export", "/mnt/shared", ("soft",))], RIGHT, ["/mnt/shared unit"], id="other options"
+    ),
+    pytest.param(
+        [Mount("files.lab", "/export", "/mnt/shared", SHARED.options, timeout=5)],
+        RIGHT,
+        ["/mnt/shared unit"],
+        id="another timeout",
+    ),
+    pytest.param(
+        [SHARED], Current(RIGHT.units, frozenset(), RIGHT.mounted), ["/mnt/shared enabled"], id="only disabled"
+    ),
+    pytest.param(
+        [SHARED],
+        Current(RIGHT.units, RIGHT.enabled, RIGHT.mounted, "files.lab:/export /mnt/shared nfs defaults 0 0\n"),
+        ["/mnt/shared in fstab"],
+        id="in fstab too",
+    ),
+    pytest.param(
+        [LATER],
+        Current(LATER.units, frozenset({"mnt-later.automount"}), (WAITING,)),
+        [],
+        id="an automount that nobody used",
+    ),
+    pytest.param(
+        [LATER],
+        Current(
+            LATER.units,
+            frozenset({"mnt-later.automount"}),
+            (WAITING, Mounted("files.lab:/export", "/mnt/later", "nfs4")),
+        ),
+        [],
+        id="an automount in use",
+    ),
+    pytest.param(
+        [LATER],
+        Current(LATER.units, frozenset({"mnt-later.automount"})),
+        ["/mnt/later automount"],
+        id="an automount that is not waiting",
+    ),
+    pytest.param([ABSENT], RIGHT, ["/mnt/shared unit", "/mnt/shared mounted"], id="absent"),
+    pytest.param([ABSENT], Current(), [], id="absent already"),
+    pytest.param([ABSENT], Current(mounted=(MOUNTED,)), ["/mnt/shared mounted"], id="absent, mounted by others"),
+    pytest.param([], RIGHT, ["/mnt/shared unit", "/mnt/shared mounted"], id="gone from the list"),
+    pytest.param([], Current(mounted=(MOUNTED,)), [], id="mounts of others are left alone"),
+]
+
+
+@pytest.mark.parametrize(("mounts", "current", "names"), PLANS)
+def test_plan(mounts: list[Mount], current: Current, names: list[str]) -> None:
+    assert [change["name"] for change in nfs_mounts.plan(mounts, current)] == names
+
+
+def test_a_change_tells_before_and_after() -> None:
+    changes = nfs_mounts.plan([Mount("files.lab", "/export", "/mnt/shared", ("soft",))], RIGHT)
+
+    assert changes == [
+        {
+            "name": "/mnt/shared unit",
+            "path": "/mnt/shared",
+            "before": "files.lab:/export (vers=4.2,hard)",
+            "after": "files.lab:/export (soft)",
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("mount", "current", "expected"),
+    [
+        pytest.param(SHARED, Current(), False, id="new"),
+        pytest.param(Mount("files.lab", "/export", "/mnt/shared", ("soft",)), RIGHT, True, id="other options"),
+        pytest.param(
+            Mount("files.lab", "/export", "/mnt/shared", SHARED.options, timeout=5),
+            RIGHT,
+            False,
+            id="another timeout cuts nobody off",
+        ),
+        pytest.param(SHARED, Current(RIGHT.units, frozenset(), RIGHT.mounted), False, id="only disabled"),
+        pytest.param(ABSENT, RIGHT, True, id="absent"),
+        pytest.param(ABSENT, Current(units=RIGHT.units), False, id="absent, not mounted"),
+    ],
+)
+def test_must_unmount(load_module: Callable[[str], ModuleType], mount: Mount, current: Current, expected: bool) -> None:
+    assert load_module("nfs_configure").must_unmount(mount, current) is expected
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (
+            {"server": "files.lab", "export": "/e", "path": "mnt"},
+            "mounts[0].path: expected an absolute path without spaces, .. or a / at its end, got 'mnt'",
+        ),
+        (
+            {"server": "files.lab", "export": "/e", "path": "/mnt/../etc"},
+            "mounts[0].path: expected an absolute path without spaces, .. or a / at its end, got '/mnt/../etc'",
+        ),
+        ({"export": "/e", "path": "/mnt"}, "mounts[0].server: expected a host name or an address, got None"),
+        (
+            {"server": "files.lab", "export": "e", "path": "/mnt"},
+            "mounts[0].export: expected an absolute path without spaces, got 'e'",
+        ),
+        (
+            {"server": "files.lab", "export": "/e", "path": "/mnt", "options": ["hard,intr"]},
+            "mounts[0].options: expected a list with one option in each entry, got 'hard,intr'",
+        ),
+    ],
+)
+def test_wrong_input(entry: dict[str, Any], message: str) -> None:
+    assert nfs_mounts.errors([entry]) == [message]
+
+
+def test_a_path_twice_is_wrong_and_an_absent_one_needs_no_server() -> None:
+    absent = {"path": "/mnt/a", "state": "absent"}
+
+    assert nfs_mounts.errors([absent]) == []
+    assert nfs_mounts.errors([absent, absent]) == ["mounts[1].path: /mnt/a is in the list twice"]
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/mnt/shared", "mnt-shared"),
+        ("/mnt/my-data", "mnt-my\\x2ddata"),
+        ("/srv/a_b.c:d", "srv-a_b.c:d"),
+        ("/.hidden/x", "\\x2ehidden-x"),
+        ("/mnt/数据", "mnt-\\xe6\\x95\\xb0\\xe6\\x8d\\xae"),
+    ],
+)
+def test_unit_names_are_those_of_systemd_escape(path: str, name: str) -> None:
+    assert nfs_mounts.unit_name(path) == name
+
+
+def test_an_address_of_version_6_gets_brackets_and_percent_is_doubled() -> None:
+    mount = Mount("fe80::1", "/a%b", "/mnt/x", ())
+
+    assert "What=[fe80::1]:/a%%b\n" in mount.units["mnt-x.mount"]
+    assert nfs_mounts.describe(mount.units) == "[fe80::1]:/a%b ()"
+
+
+def test_fstab_loses_only_nfs_at_the_path() -> None:
+    kept = "# files:/e /mnt/shared nfs x 0 0\n/dev/sda1 /mnt/shared ext4 x 0 0\nfiles:/e /mnt/other nfs x 0 0\n"
+
+    assert nfs_mounts.fstab_without(kept + "files:/e /mnt/shared nfs4 x 0 0\n", "/mnt/shared") == kept
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", "[General]\nDomain = lab\n\n"),
+        ("[General]\nVerbosity = 0\n", "[General]\nDomain = lab\nVerbosity = 0\n"),
+        ("[General]\n# Domain = x\nDomain = old\n", "[General]\n# Domain = x\nDomain = lab\n"),
+        ("[General]\nDomain = lab\n", "[General]\nDomain = lab\n"),
+    ],
+)
+def test_idmapd(before: str, after: str) -> None:
+    assert nfs_mounts.idmapd_with(before, "lab") == after
+    changes = nfs_mounts.plan([], Current(idmapd=before), "lab")
+    assert bool(changes) is (before != after)
+
+
+class Host:
+    """A host on a temporary directory whose systemd mounts what it is told to, unless the server is dead."""
+
+    def __init__(self, module: ModuleType, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.root = root
+        self.calls: list[list[str]] = []
+        self.dead = False
+        (root / "etc/systemd/system/remote-fs.target.wants").mkdir(parents=True)
+        (root / "proc/self").mkdir(parents=True)
+        self.mounts = root / "proc/self/mounts"
+        self.mounts.write_text("")
+        monkeypatch.setattr(module, "ROOT", root)
+        monkeypatch.setattr(systemd, "run", self.run)
+        monkeypatch.setattr(systemd, "show", lambda *_arguments: {"ActiveState": "active", "Job": "0"})
+        monkeypatch.setattr(systemd, "journal", lambda *_arguments: ["mount.nfs: Connection timed out"])
+
+    def unit(self, name: str) -> Path:
+        return self.root / "etc/systemd/system" / name
+
+    def run(self, command: list[str], timeout: float = 30) -> systemd.Answer:  # noqa: ARG002
+        self.calls.append(command)
+        action = command[1]
+        if action == "enable":
+            for name in command[2:]:
+                (self.root / "etc/systemd/system/remote-fs.target.wants" / name).touch()
+        elif action == "start" and not self.dead:
+            for name in command[3:]:
+                text = self.unit(name).read_text()
+                what, where = nfs_mounts.setting(text, "What"), nfs_mounts.setting(text, "Where")
+                self.mounts.write_text(f"{self.mounts.read_text()}{what} {where} nfs4 rw 0 0\n")
+        elif (action == "stop" and not self.dead) or command[0] == "umount":
+            self.mounts.write_text("")
+        return systemd.Answer(0, "")
+
+
+@pytest.fixture
+def module(load_module: Callable[[str], ModuleType]) -> ModuleType:
+    return load_module("nfs_configure")
+
+
+@pytest.fixture
+def host(module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    return Host(module, tmp_path, monkeypatch)
+
+
+def run_module(
+    module: ModuleType, capsys: pytest.CaptureFixture[str], *, check: bool = False, **arguments: Any
+) -> dict[str, Any]:
+    with patch_module_args({"timeout": 1, "_ansible_check_mode": check, **arguments}), pytest.raises(SystemExit):
+        module.main()
+    result: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return result
+
+
+ENTRY = {"server": "files.lab", "export": "/export", "path": "/mnt/shared", "options": ["hard"]}
+
+
+def test_mount_again_change_and_remove(host: Host, module: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    planned = run_module(module, capsys, check=True, mounts=[ENTRY])
+    assert host.calls == []
+    first = run_module(module, capsys, mounts=[ENTRY])
+    assert first["changes"] == planned["changes"]
+    assert first["changed"] is True
+    assert host.unit("mnt-shared.mount").exists()
+
+    host.calls.clear()
+    assert run_module(module, capsys, mounts=[ENTRY])["changed"] is False
+    assert host.calls == []
+
+    assert run_module(module, capsys, mounts=[{**ENTRY, "options": ["soft"]}])["changed"] is True
+    assert "Options=soft\n" in host.unit("mnt-shared.mount").read_text()
+
+    assert run_module(module, capsys, mounts=[])["changed"] is True
+    assert not host.unit("mnt-shared.mount").exists()
+    assert host.mounts.read_text() == ""
+    assert run_module(module, capsys, mounts=[])["changed"] is False
+
+
+def test_a_dead_server_is_named_and_keeps_the_unit_for_the_next_run(
+    host: Host, module: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host.dead = True
+
+    result = run_module(module, capsys, mounts=[ENTRY])
+
+    assert result["failed"] is True
+    assert result["msg"] == "/mnt/shared: files.lab:/export is not mounted: mount.nfs: Connection timed out"
+    host.dead = False
+    assert [change["name"] for change in run_module(module, capsys, mounts=[ENTRY])["changes"]] == [
+        "/mnt/shared mounted"
+    ]
+
+
+def test_a_mount_in_use_stays_as_it_is_and_its_user_is_named(
+    host: Host, module: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_module(module, capsys, mounts=[ENTRY])
+    before = host.unit("mnt-shared.mount").read_text()
+    host.dead = True
+    user = host.root / "proc/42"
+    (user / "fd").mkdir(parents=True)
+    (user / "comm").write_text("postgres\n")
+    (user / "cwd").symlink_to("/mnt/shared/data")
+    (user / "root").symlink_to("/")
+
+    result = run_module(module, capsys, mounts=[{**ENTRY, "options": ["soft"]}])
+
+    assert result["msg"] == (
+        "/mnt/shared: cannot be unmounted: used by postgres (42). End what uses it, or set lazy_unmount"
+    )
+    assert host.unit("mnt-shared.mount").read_text() == before
+
+    result = run_module(module, capsys, mounts=[], lazy_unmount=True)
+    assert result["changed"] is True
+    assert host.mounts.read_text() == ""
