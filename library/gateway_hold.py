@@ -1,0 +1,190 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, Qianjiangyuan Deploy contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Take servers out of rotation before a candidate starts in their slots."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: gateway_hold
+short_description: Keep servers of a gateway out of rotation before candidates start in their slots
+version_added: "0.1.0"
+description:
+  - Puts HAProxy servers into maintenance, so that a candidate gets no request before it is proven.
+  - No request is lost. A server that serves, because a run was killed after its switch, is drained first; and when the
+    other slot of its replica is out of rotation, that one is brought back before, as P(gateway_switch#module) does.
+  - When the other slot does not come up, the one that serves stays as it is, and is listed in RV(serving). Start no
+    candidate of another release in that slot.
+attributes:
+  check_mode:
+    description: Says which servers it would change. A backend or server that is not configured yet counts as absent.
+    support: full
+  diff_mode:
+    description: Shows the administrative states that change.
+    support: full
+options:
+  servers:
+    description: The servers of the slots where candidates will start.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      backend:
+        description: The backend, named as the service.
+        type: str
+        required: true
+      server:
+        description: The server, C(<node>.<replica>.<slot>).
+        type: str
+        required: true
+  up_timeout:
+    description: How many seconds the other slot has to pass HAProxy's check, where it must be brought back.
+    type: float
+    default: 30
+  drain_timeout:
+    description: How many seconds sessions have to end; then they are cut.
+    type: float
+    default: 30
+  socket:
+    description: HAProxy's runtime socket, of level admin.
+    type: path
+    default: /run/haproxy/admin.sock
+  master_socket:
+    description: The socket of HAProxy's master process, which knows the sessions of workers from before a reload.
+      Not used when it does not exist.
+    type: path
+    default: /run/haproxy-master.sock
+author:
+  - Qianjiangyuan Deploy contributors (@qianjiangyuan)
+"""
+
+EXAMPLES = r"""
+- name: Keep the free slots out of rotation
+  gateway_hold:
+    servers:
+      - backend: webui
+        server: hangzhou-node1.0.b
+"""
+
+RETURN = r"""
+serving:
+  description: Servers that still serve, since nothing else of their replica does; each with backend and server.
+  returned: when not in check mode
+  type: list
+  elements: dict
+  sample: []
+cut:
+  description: How many sessions were cut after the drain timeout.
+  returned: when not in check mode
+  type: int
+  sample: 0
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.qianjiang.container import Difference
+from ansible.module_utils.qianjiang.haproxy import MASTER_SOCKET, SOCKET, HAProxyError, Runtime, Server, tables
+
+Wanted = tuple[str, str]
+
+
+def others(name: str, table: Mapping[str, Server]) -> list[Server]:
+    """The other slots of the same replica: `<node>.<replica>.` and another slot."""
+    replica = name.rpartition(".")[0]
+    return [server for server in table.values() if server.name != name and server.name.rpartition(".")[0] == replica]
+
+
+def plan(
+    wanted: Iterable[Wanted], current: Mapping[str, Mapping[str, Server]], missing_is_fine: bool = False
+) -> list[Difference]:
+    """The administrative states that change, in order."""
+    changes: list[Difference] = []
+    for backend, name in wanted:
+        table = current.get(backend, {})
+        server = table.get(name)
+        if server is None:
+            if not missing_is_fine:
+                raise HAProxyError(f"HAProxy has no server {backend}/{name}; it has {', '.join(table) or 'none'}")
+            changes.append({"name": f"{backend}/{name}", "before": "absent", "after": "maint"})
+        elif server.admin != "maint":
+            siblings = others(name, table)
+            if server.serves and not siblings:
+                continue
+            if server.serves and not any(sibling.serves for sibling in siblings):
+                back = siblings[0]
+                changes.append({"name": f"{backend}/{back.name}", "before": back.admin, "after": "ready"})
+            changes.append({"name": f"{backend}/{name}", "before": server.admin, "after": "maint"})
+    return changes
+
+
+def apply(runtime: Runtime, wanted: Iterable[Wanted], up_timeout: float, drain_timeout: float) -> dict[str, Any]:
+    """Do it, one server after the other, each seen fresh."""
+    serving: list[dict[str, str]] = []
+    cut = 0
+    for backend, name in wanted:
+        table = runtime.servers(backend)
+        server = table[name]
+        if server.admin == "maint":
+            continue
+        if not server.up:
+            runtime.do(f"set server {backend}/{name} state maint")
+            continue
+        siblings = others(name, table)
+        if server.serves and not any(sibling.serves for sibling in siblings):
+            try:
+                if not siblings:
+                    raise HAProxyError("there is no other slot")
+                runtime.bring_up(backend, siblings[0].name, up_timeout)
+            except HAProxyError:
+                serving.append({"backend": backend, "server": name})
+                continue
+        cut += runtime.take_away(backend, [name], drain_timeout)
+    return {"serving": serving, "cut": cut}
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "servers": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": {
+                    "backend": {"type": "str", "required": True},
+                    "server": {"type": "str", "required": True},
+                },
+            },
+            "up_timeout": {"type": "float", "default": 30},
+            "drain_timeout": {"type": "float", "default": 30},
+            "socket": {"type": "path", "default": SOCKET},
+            "master_socket": {"type": "path", "default": MASTER_SOCKET},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    wanted = [(item["backend"], item["server"]) for item in params["servers"]]
+    runtime = Runtime(params["socket"], params["master_socket"])
+    try:
+        current = tables(runtime, [backend for backend, _ in wanted], missing_is_fine=module.check_mode)
+        changes = plan(wanted, current, missing_is_fine=module.check_mode)
+        outcome: dict[str, Any] = {}
+        if not module.check_mode:
+            outcome = apply(runtime, wanted, params["up_timeout"], params["drain_timeout"])
+            stay = {f"{item['backend']}/{item['server'].rpartition('.')[0]}" for item in outcome["serving"]}
+            changes = [item for item in changes if item["name"].rpartition(".")[0] not in stay]
+        result: dict[str, Any] = {
+            "changed": bool(changes),
+            "diff": {side: {item["name"]: item[side] for item in changes} for side in ("before", "after")},
+            **outcome,
+        }
+    except HAProxyError as error:
+        module.fail_json(msg=f"gateway_hold: {error}")
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""gateway_hold: which servers go out of rotation before a candidate starts in their slot, and which first give over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+from ansible.module_utils.qianjiang.haproxy import HAProxyError, Server
+
+Loader = Callable[[str], ModuleType]
+
+
+def server(name: str, admin: str, up: bool) -> Server:
+    return Server(name, admin, up, True, "L7OK", 0, 0)
+
+
+def change(name: str, before: str, after: str) -> dict[str, Any]:
+    return {"name": f"webui/{name}", "before": before, "after": after}
+
+
+A, B = "node1.0.a", "node1.0.b"
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        pytest.param(
+            [server(A, "ready", True), server(B, "maint", False)], [], id="at rest: idle slot is away already"
+        ),
+        pytest.param(
+            [server(A, "ready", True), server(B, "ready", False)],
+            [change(B, "ready", "maint")],
+            id="nothing listens there: no need to drain",
+        ),
+        pytest.param(
+            [server(A, "ready", True), server(B, "ready", True)],
+            [change(B, "ready", "maint")],
+            id="killed while switching: the other slot serves too",
+        ),
+        pytest.param(
+            [server(A, "maint", False), server(B, "ready", True)],
+            [change(A, "maint", "ready"), change(B, "ready", "maint")],
+            id="killed after the switch: the other slot is brought back first",
+        ),
+        pytest.param(
+            [server(A, "drain", True), server(B, "ready", True)],
+            [change(A, "drain", "ready"), change(B, "ready", "maint")],
+            id="killed while draining",
+        ),
+        pytest.param(
+            [server(A, "ready", True), server(B, "drain", True)],
+            [change(B, "drain", "maint")],
+            id="killed while HAProxy checked the candidate",
+        ),
+        pytest.param([server(B, "ready", True)], [], id="the only slot: it serves, so it stays"),
+    ],
+)
+def test_plan(load_module: Loader, table: list[Server], expected: list[Any]) -> None:
+    current = {"webui": {item.name: item for item in table}}
+    assert load_module("gateway_hold").plan([("webui", B)], current) == expected
+
+
+def test_a_server_that_is_not_there(load_module: Loader) -> None:
+    module = load_module("gateway_hold")
+    table = {"webui": {A: server(A, "ready", True)}}
+    with pytest.raises(HAProxyError, match=r"^HAProxy has no server webui/node1\.0\.b; it has node1\.0\.a$"):
+        module.plan([("webui", B)], table)
+    assert module.plan([("webui", B)], table, missing_is_fine=True) == [change(B, "absent", "maint")]
+
+
+class FakeRuntime:
+    """Notes what is asked of it."""
+
+    def __init__(self, table: list[Server], comes_up: bool = True) -> None:
+        self.table = {item.name: item for item in table}
+        self.comes_up = comes_up
+        self.calls: list[tuple[Any, ...]] = []
+
+    def servers(self, backend: str) -> dict[str, Server]:
+        assert backend == "webui"
+        return self.table
+
+    def do(self, command: str) -> None:
+        self.calls.append((command,))
+
+    def bring_up(self, backend: str, name: str, timeout: float) -> None:
+        self.calls.append(("up", backend, name, timeout))
+        if not self.comes_up:
+            raise HAProxyError("not UP")
+
+    def take_away(self, backend: str, names: list[str], timeout: float) -> int:
+        self.calls.append(("away", backend, names, timeout))
+        return 1
+
+
+@pytest.mark.parametrize(
+    ("table", "comes_up", "calls", "serving", "cut"),
+    [
+        ([server(A, "ready", True), server(B, "maint", False)], True, [], [], 0),
+        (
+            [server(A, "ready", True), server(B, "ready", False)],
+            True,
+            [("set server webui/node1.0.b state maint",)],
+            [],
+            0,
+        ),
+        (
+            [server(A, "maint", False), server(B, "ready", True)],
+            True,
+            [("up", "webui", A, 5), ("away", "webui", [B], 7)],
+            [],
+            1,
+        ),
+        (
+            [server(A, "maint", False), server(B, "ready", True)],
+            False,
+            [("up", "webui", A, 5)],
+            [{"backend": "webui", "server": B}],
+            0,
+        ),
+        ([server(B, "ready", True)], True, [], [{"backend": "webui", "server": B}], 0),
+    ],
+)
+def test_apply(  # noqa: PLR0917 — one per column of the table
+    load_module: Loader, table: list[Server], comes_up: bool, calls: list[Any], serving: list[Any], cut: int
+) -> None:
+    fake = FakeRuntime(table, comes_up)
+    assert load_module("gateway_hold").apply(fake, [("webui", B)], 5, 7) == {"serving": serving, "cut": cut}
+    assert fake.calls == calls
