@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from ansible.module_utils.qianjiang.skopeo import Skopeo, SkopeoError
+
+LOGINS = {"a.lab": ("u", "pass-word"), "b.lab": ("u", "pass-word")}
+SOURCE, DESTINATION = "docker://a.lab/x@sha256:1", "docker://b.lab/x@sha256:1"
+
+
+class Recorder:
+    """Stands for the command; keeps what it was given, and what lay in its files."""
+
+    def __init__(self, help_text: str, code: int = 0, err: str = "") -> None:
+        self.help_text, self.code, self.err = help_text, code, err
+        self.argv: list[str] = []
+        self.login: dict[str, object] = {}
+        self.modes: tuple[int, int] = (0, 0)
+        self.file = Path()
+
+    def __call__(self, argv: list[str]) -> tuple[int, str, str]:
+        if argv[1:] == ["copy", "--help"]:
+            return 0, self.help_text, ""
+        self.argv = argv
+        self.file = Path(argv[argv.index("--authfile") + 1])
+        self.login = json.loads(self.file.read_text())
+        self.modes = (self.file.stat().st_mode & 0o777, self.file.parent.stat().st_mode & 0o777)
+        return self.code, "", self.err
+
+
+def test_the_password_is_in_a_private_file_for_as_long_as_it_takes(tmp_path: Path) -> None:
+    run = Recorder("--preserve-digests")
+    Skopeo(run, "skopeo", str(tmp_path)).copy(SOURCE, DESTINATION, LOGINS)
+    assert run.argv == [
+        "skopeo", "copy", "--quiet", "--authfile", str(run.file), "--preserve-digests", SOURCE, DESTINATION,
+    ]  # fmt: skip
+    assert run.login == {"auths": {"a.lab": {"auth": "dTpwYXNzLXdvcmQ="}, "b.lab": {"auth": "dTpwYXNzLXdvcmQ="}}}
+    assert run.modes == (0o600, 0o700)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_an_older_skopeo_does_not_know_is_left_out(tmp_path: Path) -> None:
+    run = Recorder("--all")
+    Skopeo(run, "skopeo", str(tmp_path)).copy(SOURCE, DESTINATION, LOGINS, retries=3, seconds=60, whole=True)
+    assert run.argv[:4] == ["skopeo", "--command-timeout", "60s", "copy"]
+    assert run.argv[-3:] == ["--all", SOURCE, DESTINATION]
+    assert not {"--preserve-digests", "--retry-times"} & set(run.argv)
+
+
+def test_an_archive_and_a_ca_of_choice(tmp_path: Path) -> None:
+    run = Recorder("--preserve-digests --retry-times")
+    Skopeo(run, "skopeo", str(tmp_path), "/etc/ca.pem").copy("docker-archive:/x.tar", DESTINATION, LOGINS, retries=2)
+    assert "--preserve-digests" not in run.argv  # an archive's layers are compressed on the way
+    assert run.argv[run.argv.index("--retry-times") + 1] == "2"
+    assert run.argv[run.argv.index("--dest-cert-dir") + 1] == str(run.file.parent)
+    assert "--src-cert-dir" not in run.argv
+
+
+def test_skopeo_own_words(tmp_path: Path) -> None:
+    err = (
+        "Getting image source signatures\n"
+        'time="2026-11-24T07:48:26Z" level=fatal msg="writing blob: Patch '
+        '\\"https://b.lab/v2/x/blobs/uploads/1?_state=abc%3D\\": connection reset by peer"\n'
+    )
+    with pytest.raises(SkopeoError) as error:
+        Skopeo(Recorder("", 1, err), "skopeo", str(tmp_path)).copy(SOURCE, DESTINATION, LOGINS)
+    assert str(error.value) == (
+        f'skopeo copy {SOURCE} {DESTINATION} failed: writing blob: Patch "https://b.lab/v2/x/blobs/uploads/1": '
+        "connection reset by peer. Run it again when the cause is mended: what arrived whole is not sent again."
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_configuration_that_cannot_be_read() -> None:
+    skopeo = Skopeo(lambda _: (1, "", "no such file"), "skopeo", "/tmp")
+    with pytest.raises(SkopeoError, match="skopeo inspect oci-archive:/x failed: no such file"):
+        skopeo.config_digest("oci-archive:/x")
