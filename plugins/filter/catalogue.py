@@ -11,7 +11,8 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 from ansible.module_utils.qianjiang.catalogue import CatalogueError, normalise
 
-HEALTH = ("interval", "timeout", "retries")
+# of a service's health, what a gateway asks for
+HEALTH = ("path", "ready_path", "interval", "timeout", "retries")
 
 
 def nodes_by_datacenter(
@@ -57,8 +58,7 @@ def gateway_backends(services: Mapping[str, Any], datacenter: str, nodes: Mappin
             {
                 "name": name,
                 "port": service["gateway"]["port"],
-                "health": {"path": service["health"]["ready_path"]} | {key: service["health"][key] for key in HEALTH},
-                "stop_timeout": service["stop_timeout"],
+                "health": {key: service["health"][key] for key in HEALTH},
                 "drain_timeout": service["update"]["drain_timeout"],
                 "servers": servers,
             }

@@ -31,7 +31,6 @@ NORMAL: dict[str, Any] = {
         "target": None,
         "args": {},
         "bases": {},
-        "bases": {},
         "network": "none",
         "wheelhouse": None,
     },
@@ -375,8 +374,9 @@ MISTAKES: dict[str, tuple[Any, list[str]]] = {
     "base image without a tag": (
         webui(build={"bases": {"BASE_IMAGE": "base/python"}}),
         [
-            "services.webui.build.bases.BASE_IMAGE: expected <repository>:<tag> or <repository>@sha256:<64 hex digits>, "
-            'got "base/python"; add a digest, or a tag'
+            "services.webui.build.bases.BASE_IMAGE: "
+            'expected <repository>:<tag> or <repository>@sha256:<64 hex digits>, got "base/python"; '
+            "add a digest, or a tag"
         ],
     ),
     "base image that is an argument too": (
@@ -767,8 +767,7 @@ def test_the_gateway_of_a_datacenter_forwards_to_every_slot() -> None:
         {
             "name": "webui",
             "port": 80,
-            "health": {"path": "/readyz", "interval": 2, "timeout": 2, "retries": 3},
-            "stop_timeout": 30,
+            "health": {"path": "/healthz", "ready_path": "/readyz", "interval": 2, "timeout": 2, "retries": 3},
             "drain_timeout": 30,
             "servers": [
                 {"name": "hz1.0.a", "address": "10.0.0.1", "port": 18080},

@@ -105,7 +105,7 @@ def test_every_host_belongs_to_one_datacenter_and_knows_it() -> None:
 
 def test_every_host_has_a_function_and_an_address_of_its_own() -> None:
     assert set().union(*(hosts(name) for name in FUNCTIONS)) == hosts()
-    assert len({resolved(host)["node_address"] for host in hosts()}) == len(hosts())
+    assert len({resolved(host)["ansible_host"] for host in hosts()}) == len(hosts())
 
 
 @pytest.mark.parametrize("datacenter", sorted(DATACENTERS))
@@ -140,8 +140,10 @@ def test_the_catalogue_is_valid_and_the_same_everywhere() -> None:
 def test_the_gateways_forward_what_is_placed_with_them() -> None:
     backends = load("plugins/filter/catalogue.py").FilterModule().filters()["gateway_backends"]
     for datacenter in DATACENTERS:
-        addresses = {node: resolved(node)["node_address"] for node in nodes()[datacenter]}
+        addresses = {node: resolved(node)["ansible_host"] for node in nodes()[datacenter]}
         forwarded = backends(catalogue(next(iter(addresses))), datacenter, addresses)
+        taken = ArgumentSpecValidator(role_specifications()["gateway"]).validate({"gateway_backends": forwarded})
+        assert taken.error_messages == []
         assert "webui" in [backend["name"] for backend in forwarded]
         assert all(server["address"] in addresses.values() for b in forwarded for server in b["servers"])
 
@@ -172,9 +174,11 @@ def test_one_datacenter_is_behind_a_bastion_and_host_keys_are_checked() -> None:
 
 
 def role_specifications() -> dict[str, dict[str, Any]]:
-    found = {}
+    """The options of each role, those of all its entry points together."""
+    found: dict[str, dict[str, Any]] = {}
     for path in sorted((ROOT / "roles").glob("*/meta/argument_specs.yml")):
-        found[path.parts[-3]] = yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"]["main"]["options"]
+        for entry in yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"].values():
+            found.setdefault(path.parts[-3], {}).update(entry.get("options", {}))
     return found
 
 
