@@ -177,6 +177,15 @@ def test_a_push_that_fails(
     assert "latest" not in registry.manifests["webui"]
 
 
+def test_a_tag_that_someone_else_moved_meanwhile(push: Push, engine: FakeEngine, registry: FakeRegistry) -> None:
+    engine.images[f"{registry.address}/webui:bookworm"] = A
+    other = registry.image("webui", [b"other"], "bookworm")
+    engine.events = [{"aux": {"Digest": B}}]
+    with pytest.raises(ModuleFailedError, match=f"pushed {B}, but the registry has {other}"):
+        push("bookworm")
+    assert "latest" not in registry.manifests["webui"]
+
+
 @pytest.mark.parametrize(
     ("image", "message"),
     [
