@@ -169,7 +169,7 @@ def validate(module: AnsibleModule, path: str, content: str, command: list[str])
         said = (done.stdout + done.stderr).strip().replace(candidate.name, path)
         if done.returncode != 0:
             module.fail_json(
-                msg=f"{path}: refused by {argv[0]} (exit code {done.returncode}), nothing was changed:\n{said}"
+                msg=f"{path}: refused (exit code {done.returncode}), nothing was changed:\n{said}"
             )
 
 

@@ -108,7 +108,7 @@ def test_a_refused_text_changes_no_file(load_module: Load, tmp_path: Path) -> No
     ]
     for check in (True, False):
         result = run(load_module("daemon_configure"), check=check, files=files)
-        assert result["msg"] == f"{bad}: refused by sh (exit code 3), nothing was changed:\nwrong"
+        assert result["msg"] == f"{bad}: refused (exit code 3), nothing was changed:\nwrong"
     assert not list(tmp_path.iterdir())
 
 

@@ -1,0 +1,168 @@
+#!/usr/bin/python3
+# Managed by qianjiangyuan (role gateway): changes made here are overwritten
+"""Reload HAProxy without forgetting what was set at its runtime socket.
+
+haproxy-state check FILE       refuse a configuration that HAProxy refuses, or whose ports another program has
+haproxy-state save             write the servers' state where the configuration reads it (server-state-file)
+haproxy-state reload PID IDLE  save, reload the master process PID, wait until the new worker answers, and at most IDLE
+                               seconds for the old one to end
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+SOCKET = "/run/haproxy/admin.sock"
+CONFIGURATION = Path("/etc/haproxy/haproxy.cfg")
+STATE = Path("/run/haproxy/server-state")
+# Seconds for the new worker to come up
+PATIENCE = 30.0
+
+
+def ask(command: str, path: str = SOCKET) -> str:
+    """HAProxy's answer at a socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(10)
+        connection.connect(path)
+        connection.sendall(command.encode() + b"\n")
+        parts = []
+        while part := connection.recv(65536):
+            parts.append(part)
+    return b"".join(parts).decode()
+
+
+def worker() -> int:
+    """The process that answers at the runtime socket; 0 where none does."""
+    try:
+        found = re.search(r"^Pid: (\d+)$", ask("show info"), re.MULTILINE)
+    except OSError:
+        return 0
+    return int(found[1]) if found else 0
+
+
+def configured_ports(text: str) -> dict[tuple[str, str], str]:
+    """The servers' ports in a configuration, by (backend, server)."""
+    ports, backend = {}, ""
+    for line in text.splitlines():
+        match line.split():
+            case ["backend", name, *_]:
+                backend = name
+            case ["server", name, address, *_]:
+                ports[backend, name] = address.rpartition(":")[2]
+    return ports
+
+
+def carry_over(state: str, ports: dict[tuple[str, str], str]) -> str:
+    """The state for the next process: HAProxy takes a port from there, not from its configuration.
+
+    Version 1 of the format: column 1 is the backend, 3 the server, 18 the port.
+    """
+    version, *lines = state.splitlines()
+    if version != "1":
+        raise ValueError(f"unexpected answer to 'show servers state': {state[:200]!r}")
+    kept = [version]
+    for line in lines:
+        columns = line.split(" ")
+        if len(columns) > 18 and (port := ports.get((columns[1], columns[3]))):
+            columns[18] = port
+            kept.append(" ".join(columns))
+        elif line.startswith("#"):
+            kept.append(line)
+    return "\n".join(kept) + "\n"
+
+
+def endpoints(text: str) -> list[tuple[str, int]]:
+    """The addresses and ports that a configuration listens on."""
+    found = []
+    for line in text.splitlines():
+        match line.split():
+            case ["bind", address, *_]:
+                host, _, port = address.rpartition(":")
+                found.append(("" if host == "*" else host.strip("[]"), int(port)))
+    return found
+
+
+def check_endpoints(text: str) -> None:
+    """Bind each in passing. HAProxy shares its own with us (SO_REUSEPORT, both root's), other programs do not.
+
+    HAProxy itself finds out too late: to get the port it pauses the old process, which refuses connections for 3 s.
+    """
+    for host, port in endpoints(text):
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as attempt:
+            attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            try:
+                attempt.bind((host, port))
+            except OSError as error:
+                raise OSError(f"cannot listen on {host or '*'}:{port}: {error.strerror}") from error
+
+
+def check(path: str) -> int:
+    # Not there: a check run on a bare host
+    code = subprocess.run(["haproxy", "-c", "-f", path], check=False).returncode if shutil.which("haproxy") else 0
+    if code == 0:
+        check_endpoints(Path(path).read_text(encoding="utf-8"))
+    return code
+
+
+def save() -> None:
+    ports = configured_ports(CONFIGURATION.read_text(encoding="utf-8"))
+    state = carry_over(ask("show servers state"), ports)
+    temporary = STATE.with_suffix(".new")
+    temporary.write_text(state, encoding="utf-8")
+    temporary.chmod(0o644)
+    temporary.replace(STATE)
+
+
+def alive(process: int) -> bool:
+    return process > 0 and Path(f"/proc/{process}").exists()
+
+
+def reload(master: int, idle: float) -> None:
+    """Come back when the new worker serves, and the old one has ended, or has nothing but running requests left."""
+    check_endpoints(CONFIGURATION.read_text(encoding="utf-8"))
+    before = worker()
+    if before:
+        save()
+    os.kill(master, signal.SIGUSR2)
+    end = time.monotonic() + PATIENCE
+    while worker() in (0, before):
+        if time.monotonic() > end:
+            STATE.unlink(missing_ok=True)
+            raise TimeoutError(f"no new worker after {PATIENCE:.0f} s, see journalctl -u haproxy; the old one goes on")
+        time.sleep(0.05)
+    STATE.unlink(missing_ok=True)
+    end = time.monotonic() + idle
+    while alive(before) and time.monotonic() < end:
+        time.sleep(0.05)
+
+
+def main() -> int:
+    try:
+        match sys.argv[1:]:
+            case ["check", path]:
+                return check(path)
+            case ["save"]:
+                save()
+            case ["reload", master, idle]:
+                reload(int(master), float(idle))
+            case _:
+                print(__doc__, file=sys.stderr)
+                return 2
+    except (OSError, ValueError) as error:
+        print(f"haproxy-state: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
