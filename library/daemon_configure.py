@@ -168,9 +168,7 @@ def validate(module: AnsibleModule, path: str, content: str, command: list[str])
             )
         said = (done.stdout + done.stderr).strip().replace(candidate.name, path)
         if done.returncode != 0:
-            module.fail_json(
-                msg=f"{path}: refused (exit code {done.returncode}), nothing was changed:\n{said}"
-            )
+            module.fail_json(msg=f"{path}: refused (exit code {done.returncode}), nothing was changed:\n{said}")
 
 
 def describe(path: str, before: SystemFile | None, after: SystemFile) -> dict[str, str]:
