@@ -122,9 +122,9 @@ from ansible.module_utils.qianjiang.container import (
     compare,
     container_spec,
     observed_spec,
-    without_secrets,
 )
 from ansible.module_utils.qianjiang.engine import Engine, EngineError
+from ansible.module_utils.qianjiang.secret import discreet
 from ansible.module_utils.qianjiang.service_state import (
     ACTIVE,
     STATE_PATH,
@@ -222,7 +222,7 @@ def _replica(
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
+    module = discreet(AnsibleModule)(
         argument_spec={
             "services": {
                 "type": "list",
@@ -237,10 +237,7 @@ def main() -> None:
             "state_path": {"type": "path", "default": STATE_PATH},
         },
         supports_check_mode=True,
-        # keeps the environment of the services out of the node's syslog
-        no_log=True,
     )
-    shown = {"module_args": without_secrets(module.params)}
     try:
         engine = Engine()
         names = [entry["service"]["name"] for entry in module.params["services"]]
@@ -248,8 +245,8 @@ def main() -> None:
         containers = owned(engine.containers(f"{LABEL}service"))
         result = report(module.params["services"], containers, states, engine)
     except (EngineError, StateError, ValueError) as error:
-        module.fail_json(msg=f"service_compare: {error}", invocation=shown)
-    module.exit_json(changed=False, invocation=shown, **result)
+        module.fail_json(msg=f"service_compare: {error}")
+    module.exit_json(changed=False, **result)
 
 
 if __name__ == "__main__":

@@ -133,8 +133,9 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.qianjiang.candidate import CandidateFailedError, apply, plan, port_conflict
-from ansible.module_utils.qianjiang.container import Difference, compare, container_spec, observed_spec, without_secrets
+from ansible.module_utils.qianjiang.container import Difference, compare, container_spec, observed_spec
 from ansible.module_utils.qianjiang.engine import Engine, EngineError
+from ansible.module_utils.qianjiang.secret import discreet
 from ansible.module_utils.qianjiang.service_state import (
     STATE_PATH,
     Owned,
@@ -149,7 +150,7 @@ from ansible.module_utils.qianjiang.service_state import (
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
+    module = discreet(AnsibleModule)(
         argument_spec={
             "service": {"type": "dict", "required": True},
             "reference": {"type": "str", "required": True},
@@ -162,17 +163,14 @@ def main() -> None:
             "state_path": {"type": "path", "default": STATE_PATH},
         },
         supports_check_mode=True,
-        # keeps the environment of the service out of the node's syslog
-        no_log=True,
     )
     params = module.params
-    result: dict[str, Any] = {"invocation": {"module_args": without_secrets(params)}}
     try:
-        result |= start(module, params)
+        result = start(module, params)
     except CandidateFailedError as error:
-        module.fail_json(msg=f"service_start: {error}", **error.facts, **result)
+        module.fail_json(msg=f"service_start: {error}", **error.facts)
     except (EngineError, StateError, ValueError) as error:
-        module.fail_json(msg=f"service_start: {error}", **result)
+        module.fail_json(msg=f"service_start: {error}")
     module.exit_json(**result)
 
 

@@ -80,8 +80,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.qianjiang.container import Difference, without_secrets
+from ansible.module_utils.qianjiang.container import Difference
 from ansible.module_utils.qianjiang.engine import Engine, EngineError
+from ansible.module_utils.qianjiang.secret import discreet
 from ansible.module_utils.qianjiang.service_state import (
     ACTIVE,
     STATE_PATH,
@@ -198,7 +199,7 @@ def _stop(engine: Engine, name: str) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
+    module = discreet(AnsibleModule)(
         argument_spec={
             "service": {"type": "dict", "required": True},
             "replica": {"type": "int", "default": 0},
@@ -206,15 +207,12 @@ def main() -> None:
             "state_path": {"type": "path", "default": STATE_PATH},
         },
         supports_check_mode=True,
-        # keeps the environment of the service out of the node's syslog
-        no_log=True,
     )
     params = module.params
-    result: dict[str, Any] = {"invocation": {"module_args": without_secrets(params)}}
     try:
-        result |= stop(module, params)
+        result = stop(module, params)
     except (EngineError, StateError, ValueError) as error:
-        module.fail_json(msg=f"service_stop: {error}", **result)
+        module.fail_json(msg=f"service_stop: {error}")
     module.exit_json(**result)
 
 

@@ -17,13 +17,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypedDict
 
 from ansible.module_utils.qianjiang.release import configuration_hash
+from ansible.module_utils.qianjiang.secret import hide_secret
 
 LABEL = "io.qianjiang."
 SLOTS = ("a", "b")
 TMPFS_OPTIONS = "rw,nosuid,nodev,noexec"
-HIDDEN = "(hidden)"
-_SECRET_NAME = re.compile(r"(^|_)(PASSWORD|PASSWD|PASS|PWD|SECRET|SECRETS|TOKEN|KEY|CREDENTIALS?|AUTH|DSN)(_|$)", re.I)
-_SECRET_VALUE = re.compile(r"://[^/@\s]*:[^/@\s]*@|-----BEGIN [A-Z ]*PRIVATE KEY-----")
 _SIZES = {"": 1, "b": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 _SECOND = 1_000_000_000
 # Engines from 25.0 probe each 5 s while a container starts, whatever its interval is, unless told otherwise
@@ -56,25 +54,6 @@ def memory_bytes(text: str | int | None) -> int:
     if not match:
         raise ValueError(f'limits.memory: expected a size such as 256M, got "{text}"')
     return int(float(match[1]) * _SIZES[match[2].lower()])
-
-
-def hide_secret(name: str, value: str | None) -> str | None:
-    """An environment value as it may be shown: none that its name or its form marks as a secret."""
-    if value is None or not (_SECRET_NAME.search(name) or _SECRET_VALUE.search(value)):
-        return value
-    return HIDDEN
-
-
-def without_secrets(value: Any) -> Any:
-    """Parameters as they may be shown: every `env` with its secrets hidden."""
-    if isinstance(value, Mapping):
-        return {
-            key: {name: hide_secret(name, str(text)) for name, text in inner.items()}
-            if key == "env" and isinstance(inner, Mapping)
-            else without_secrets(inner)
-            for key, inner in value.items()
-        }
-    return [without_secrets(item) for item in value] if isinstance(value, list) else value
 
 
 def container_spec(

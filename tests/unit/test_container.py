@@ -10,10 +10,8 @@ from ansible.module_utils.qianjiang.container import (
     Difference,
     container_spec,
     create_body,
-    hide_secret,
     memory_bytes,
     observed_spec,
-    without_secrets,
 )
 from ansible.module_utils.qianjiang.container import compare as compare_specs
 
@@ -335,30 +333,3 @@ def test_memory(text: str | None, number: int) -> None:
 def test_memory_must_be_a_size() -> None:
     with pytest.raises(ValueError, match=r"^limits.memory: expected a size such as 256M, got \"much\"$"):
         memory_bytes("much")
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "shown"),
-    [
-        ("TITLE", "x", "x"),
-        ("API_TOKEN", "x", "(hidden)"),
-        ("db_password", "x", "(hidden)"),
-        ("DATABASE_URL", "mysql://root:pw@db/x", "(hidden)"),
-        ("HOMEPAGE", "https://example.com/", "https://example.com/"),
-        ("API_TOKEN", None, None),
-        ("MONKEY", "x", "x"),
-    ],
-)
-def test_secrets_are_hidden(name: str, value: str | None, shown: str | None) -> None:
-    assert hide_secret(name, value) == shown
-
-
-def test_parameters_without_secrets() -> None:
-    parameters = {
-        "service": {"name": "webui", "env": {"A_TOKEN": "x", "B": "y"}},
-        "services": [{"service": {"env": {"A_TOKEN": "x"}}}],
-    }
-    assert without_secrets(parameters) == {
-        "service": {"name": "webui", "env": {"A_TOKEN": "(hidden)", "B": "y"}},
-        "services": [{"service": {"env": {"A_TOKEN": "(hidden)"}}}],
-    }
