@@ -197,7 +197,7 @@ def _replica(
     current = None
     if view["current"] and inspected:
         state = inspected["State"]
-        running = bool(state["Running"]) and not state.get("Restarting")
+        running = bool(state["Running"]) and not (state.get("Restarting") or state.get("Paused"))
         observed = observed_spec(inspected, engine.inspect_image(inspected["Image"]))
         spec = container_spec(
             entry["service"], entry["reference"], digest, release=0, replica=replica, slot=view["free_slot"]
