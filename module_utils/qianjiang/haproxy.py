@@ -147,7 +147,8 @@ class Runtime:
         state = self.ask(f"show servers state {backend}")
         if "find backend" in state:
             raise NoBackendError(f"HAProxy has no backend {backend}; the gateway role writes it from the catalogue")
-        servers = parse_servers(backend, state, self.ask(f"show stat {backend} 4 -1"))
+        # By name, `show stat` finds a frontend of the same name first, which has no servers
+        servers = parse_servers(backend, state, self.ask("show stat -1 4 -1"))
         for name, sessions in self._old_sessions(backend).items():
             if name in servers:
                 servers[name] = servers[name]._replace(sessions=servers[name].sessions + sessions)
@@ -160,11 +161,12 @@ class Runtime:
             return sessions
         for pid in old_workers(self.ask("show proc", path)):
             # one that has ended meanwhile answers an error, which has no rows
-            answer = self.ask(f"@!{pid} show stat {backend} 4 -1", path)
+            answer = self.ask(f"@!{pid} show stat -1 4 -1", path)
             if not answer.lstrip().startswith("# pxname"):
                 continue
             for row in csv.DictReader(answer.strip().removeprefix("# ").splitlines()):
-                sessions[row["svname"]] = sessions.get(row["svname"], 0) + int(row["scur"] or 0)
+                if row["pxname"] == backend:
+                    sessions[row["svname"]] = sessions.get(row["svname"], 0) + int(row["scur"] or 0)
         return sessions
 
     def server(self, backend: str, name: str) -> Server:

@@ -128,6 +128,25 @@ def test_commands_and_errors(tmp_path: Path) -> None:
             runtime.servers("none")
 
 
+def test_sessions_of_old_workers_count_and_those_of_other_backends_do_not(tmp_path: Path) -> None:
+    # a frontend may have the backend's name, and another backend servers of the same names
+    foreign = "webui,FRONTEND,,,9,0,,0,0,0,,0,,0,0,0,0,OPEN,,\nportal,node1.0.a,0,0,7,0,,0,0,0,,0,,0,0,0,0,UP,1,L7OK\n"
+    stat = STAT.replace("webui,node1.0.a", f"{foreign}webui,node1.0.a")
+    answers = {
+        "show servers state webui": STATE,
+        "show stat -1 4 -1": stat,
+        "show proc": "# workers\n5 worker\n# old workers\n747 worker\n748 worker\n# programs\n",
+        "@!747 show stat -1 4 -1": stat,
+        "@!748 show stat -1 4 -1": "Can't find the target PID matching the prefix '@!748'\n",
+    }
+    with haproxy(tmp_path / "s", answers), haproxy(tmp_path / "m", answers):
+        servers = Runtime(str(tmp_path / "s"), str(tmp_path / "m")).servers("webui")
+    assert {name: server.sessions for name, server in servers.items() if server.sessions} == {
+        "node1.0.a": 8,
+        "node2.0.a": 4,
+    }
+
+
 def test_no_socket(tmp_path: Path) -> None:
     with pytest.raises(
         HAProxyError, match=rf"^HAProxy does not answer at {tmp_path}/none \(No such file or directory\); "
