@@ -8,7 +8,7 @@ mypy --no-error-summary module_utils library plugins
 yamllint --strict .
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-ansible-lint --offline --quiet 2>&1 | tee "$log"
+ansible-lint --offline -q 2>&1 | tee "$log"
 if grep -q "Ignored exception" "$log"; then
   echo "ansible-lint: a rule crashed and passed the file unseen (see above)" >&2
   exit 1

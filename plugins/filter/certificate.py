@@ -1,17 +1,19 @@
 # Copyright: (c) 2026, Qianjiangyuan Deploy contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Names as certificates spell them."""
+"""Names and places of certificates."""
 
 from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
+from typing import Any
 
 DOCUMENTATION = r"""
 name: certificate
-short_description: Names as certificates spell them
+short_description: Names and places of certificates
 description:
+  - C(cas | registry_ca_files) turns CA certificates by registry into the files that Docker Engine and skopeo read.
   - C(names | subject_alternative_names) turns DNS names and IP addresses into C(DNS:…) and C(IP:…).
 """
 
@@ -27,8 +29,16 @@ def subject_alternative_names(names: list[str]) -> list[str]:
     return result
 
 
+def registry_ca_files(cas: dict[str, str]) -> list[dict[str, str]]:
+    """CA certificate by registry → the files where Docker Engine and skopeo look for it, for daemon_configure."""
+    return [
+        {"path": f"/etc/docker/certs.d/{registry}/ca.crt", "content": f"{pem.strip()}\n", "apply": "nothing"}
+        for registry, pem in cas.items()
+    ]
+
+
 class FilterModule:
     """Ansible's entry point."""
 
-    def filters(self) -> dict[str, Callable[..., list[str]]]:
-        return {"subject_alternative_names": subject_alternative_names}
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {"registry_ca_files": registry_ca_files, "subject_alternative_names": subject_alternative_names}

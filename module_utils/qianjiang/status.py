@@ -1,0 +1,94 @@
+# Copyright: (c) 2026, Qianjiangyuan Deploy contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who runs what where, healthy or not, from what service_compare returned on each node. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, TypedDict
+
+from ansible.module_utils.qianjiang.plan import short
+
+
+class Status(TypedDict):
+    """`rows` fit `COLUMNS`; `behind` names each replica that is not on the release, and how; `notes` are orphans."""
+
+    rows: list[list[str]]
+    behind: list[str]
+    notes: list[str]
+
+
+COLUMNS = ["service", "datacenter", "release", "digest", "healthy", "url"]
+
+
+def is_healthy(replica: Mapping[str, Any]) -> bool:
+    """It runs, and its container's check, where it has one, says healthy."""
+    current = replica["current"]
+    return bool(current and current["running"] and current["health"] in ("healthy", "none", None, ""))
+
+
+def replica_behind(name: str, node: str, replica: Mapping[str, Any]) -> str | None:
+    """Why a replica is not where the catalogue wants it, or None."""
+    what = f"{node}: {name}.{replica['replica']}"
+    current = replica["current"]
+    if current is None:
+        return f"{what}: nothing runs"
+    if replica["differences"]:
+        names = ", ".join(difference["name"] for difference in replica["differences"])
+        return f"{what}: stays on r{current['release']} {short(current['digest'])}, differs in {names}"
+    if not is_healthy(replica):
+        return f"{what}: r{current['release']} is {current['health'] or 'unhealthy'}"
+    return None
+
+
+def status(
+    services: Mapping[str, Mapping[str, Any]],
+    datacenters: Mapping[str, Mapping[str, Any]],
+    comparisons: Mapping[str, Mapping[str, Any]],
+    gateways: Mapping[str, Iterable[str]],
+) -> Status:
+    """A row for each service in each datacenter that it is placed in.
+
+    `datacenters` maps a name, in order, to `{"nodes"}`; `comparisons` maps a node to service_compare's result;
+    `gateways` maps a datacenter to the addresses of its gateways. A node without a comparison could not be reached: its
+    replicas are not healthy.
+    """
+    result: Status = {"rows": [], "behind": [], "notes": []}
+    for name, service in services.items():
+        for datacenter in (place for place in datacenters if place in service["placement"]["datacenters"]):
+            nodes = datacenters[datacenter]["nodes"]
+            replicas = []
+            for node in nodes:
+                if node not in comparisons:
+                    result["behind"].append(f"{node}: could not be reached")
+                    continue
+                found = comparisons[node]["services"][name]["replicas"]
+                replicas += found
+                result["behind"] += filter(None, (replica_behind(name, node, replica) for replica in found))
+            serving = [replica["current"] for replica in replicas if replica["current"]]
+            releases = sorted({current["release"] for current in serving})
+            digests = sorted({short(current["digest"]) for current in serving})
+            healthy = sum(is_healthy(replica) for replica in replicas)
+            address = next(iter(gateways.get(datacenter, [])), None) if service["gateway"] else None
+            result["rows"].append(
+                [
+                    name,
+                    datacenter,
+                    ", ".join(f"r{release}" for release in releases) or "-",
+                    ", ".join(digests) or "-",
+                    f"{healthy}/{service['replicas'] * len(nodes)}",
+                    gateway_url(address, service["gateway"]["port"]) if address else "-",
+                ]
+            )
+    for node, comparison in comparisons.items():
+        result["notes"] += [
+            f"orphan on {node}: {orphan['container']} (service {orphan['service']} is not in the catalogue there)"
+            for orphan in comparison["orphans"]
+        ]
+    return result
+
+
+def gateway_url(address: str, port: int) -> str:
+    """The address a browser takes."""
+    return f"http://{address}/" if port == 80 else f"http://{address}:{port}/"
