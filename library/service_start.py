@@ -52,6 +52,14 @@ options:
     type: str
     choices: [a, b]
     required: true
+  node:
+    description: The name of this node, told to the container as C(QJ_NODE).
+    type: str
+    default: ""
+  datacenter:
+    description: The name of its datacenter, told to the container as C(QJ_DATACENTER).
+    type: str
+    default: ""
   address:
     description: Where the slot's port is probed.
     type: str
@@ -158,6 +166,8 @@ def main() -> None:
             "release": {"type": "int", "required": True},
             "replica": {"type": "int", "default": 0},
             "slot": {"type": "str", "choices": ["a", "b"], "required": True},
+            "node": {"type": "str", "default": ""},
+            "datacenter": {"type": "str", "default": ""},
             "address": {"type": "str", "default": "127.0.0.1"},
             "log_lines": {"type": "int", "default": 20},
             "state_path": {"type": "path", "default": STATE_PATH},
@@ -187,7 +197,13 @@ def start(module: AnsibleModule, params: Mapping[str, Any]) -> dict[str, Any]:
 
     def specification(slot: str) -> dict[str, Any]:
         spec: dict[str, Any] = container_spec(
-            params["service"], params["reference"], params["digest"], release=release, replica=replica, slot=slot
+            params["service"],
+            params["reference"],
+            params["digest"],
+            release=release,
+            replica=replica,
+            slot=slot,
+            place={"node": params["node"], "datacenter": params["datacenter"]},
         )
         return spec
 

@@ -5,6 +5,7 @@ cd "$(dirname "$0")/.."
 ruff format --check --quiet . || { echo "ruff format: run '.venv/bin/ruff format .'" >&2; exit 1; }
 ruff check --quiet .
 mypy --no-error-summary module_utils library plugins
+mypy --no-error-summary services/webui/WebPortal
 yamllint --strict .
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

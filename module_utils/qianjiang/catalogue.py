@@ -355,6 +355,10 @@ class Items(Kind):
         ]
 
 
+# Prefix of the variables that the platform itself gives every container (container.py)
+OWN_VARIABLES = "QJ_"
+
+
 @dataclass(frozen=True)
 class Variables(Kind):
     """Names and strings. No value of theirs is shown: passwords are among them."""
@@ -371,6 +375,8 @@ class Variables(Kind):
             where = f"{path}.{name}"
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", str(name)):
                 report.say(where, "expected a variable's name (letters, digits and _, no digit first)")
+            elif str(name).startswith(OWN_VARIABLES):
+                report.say(where, f"expected another name: those with {OWN_VARIABLES} tell a container which one it is")
             elif one is None:
                 report.unfit(where, "a string", one, 'write "" for an empty one')
             elif isinstance(one, bool):

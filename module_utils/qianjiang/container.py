@@ -20,6 +20,8 @@ from ansible.module_utils.qianjiang.release import configuration_hash
 from ansible.module_utils.qianjiang.secret import hide_secret
 
 LABEL = "io.qianjiang."
+# Prefix of the variables that tell a container which replica of which release it is
+IDENTITY = "QJ_"
 SLOTS = ("a", "b")
 TMPFS_OPTIONS = "rw,nosuid,nodev,noexec"
 _SIZES = {"": 1, "b": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
@@ -57,9 +59,27 @@ def memory_bytes(text: str | int | None) -> int:
 
 
 def container_spec(
-    service: Mapping[str, Any], reference: str, digest: str, *, release: int, replica: int, slot: str
+    service: Mapping[str, Any],
+    reference: str,
+    digest: str,
+    *,
+    release: int,
+    replica: int,
+    slot: str,
+    place: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """The whole container for this release of a service, in this slot of this replica."""
+    """The whole container for this release of a service, in this slot of this replica.
+
+    `place` has the names of the container's node and datacenter. With the rest of its identity they are told to it as
+    variables (IDENTITY), which are no part of its configuration.
+    """
+    told = dict(place or {}) | {
+        "service": service["name"],
+        "release": str(release),
+        "digest": digest,
+        "replica": str(replica),
+        "slot": slot,
+    }
     health, limits, hardening = service["health"], service["limits"], service["hardening"]
     port = service["port"]
     return {
@@ -76,6 +96,7 @@ def container_spec(
         },
         "host_port": slot_port(service, replica, slot) if port else None,
         "image": digest,
+        "identity": {f"{IDENTITY}{key.upper()}": value for key, value in told.items()},
         "env": {name: str(value) for name, value in service["env"].items()},
         "command": service["command"],
         "user": service["user"],
@@ -125,7 +146,9 @@ def observed_spec(inspect: Mapping[str, Any], image_inspect: Mapping[str, Any] |
         },
         # "<repository>@<digest>": the same digest is the same image, whichever registry it came from
         "image": config["Image"].partition("@")[2] or config["Image"],
-        "env": _environment(config.get("Env")),
+        "env": {
+            name: value for name, value in _environment(config.get("Env")).items() if not name.startswith(IDENTITY)
+        },
         "command": config.get("Cmd"),
         "user": config.get("User") or None,
         "mounts": {
@@ -194,7 +217,7 @@ def create_body(spec: Mapping[str, Any], restart: str = "no") -> dict[str, Any]:
     limits, health, log = spec["limits"], spec["health"], spec["log"]
     body: dict[str, Any] = {
         "Image": spec["reference"],
-        "Env": [f"{name}={value}" for name, value in sorted(spec["env"].items())],
+        "Env": [f"{name}={value}" for name, value in sorted((spec["env"] | spec["identity"]).items())],
         "Labels": dict(spec["labels"]),
         "StopTimeout": spec["stop_timeout"],
         # without Test the image's own check runs, at our pace

@@ -153,6 +153,16 @@ def plan_rollout(
     return plan
 
 
+def idle_slot(replica: Replica) -> str:
+    """The slot that must not get requests: the candidate's, or that of what is left over."""
+    return replica["slot"] if replica["start"] else other_slot(replica["slot"])
+
+
+def other_slot(slot: str) -> str:
+    """The other one of the two slots of a replica."""
+    return {"a": "b", "b": "a"}[slot]
+
+
 class Place(NamedTuple):
     """A node, and what it belongs to."""
 
@@ -190,7 +200,7 @@ def _plan_service(plan: Plan, service: Mapping[str, Any], place: Place, found: I
         plan["images"][datacenter].append(image)
     if service["gateway"]:
         plan["holds"].setdefault(datacenter, []).extend(
-            {"backend": name, "server": f"{node}.{replica['replica']}.{replica['slot']}"} for replica in started
+            {"backend": name, "server": f"{node}.{replica['replica']}.{idle_slot(replica)}"} for replica in replicas
         )
 
 

@@ -10,7 +10,9 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible.module_utils.qianjiang.catalogue import order_by_dependency
+from ansible.module_utils.qianjiang.document import platform_document
 from ansible.module_utils.qianjiang.image_reference import parse
+from ansible.module_utils.qianjiang.plan import other_slot
 from ansible.module_utils.qianjiang.status import COLUMNS, status
 
 Services = Mapping[str, Mapping[str, Any]]
@@ -80,6 +82,23 @@ def addresses_by_datacenter(hosts: Mapping[str, list[str]], hostvars: Mapping[st
     return {datacenter: list(addresses(names, hostvars).values()) for datacenter, names in hosts.items()}
 
 
+def with_addresses(hosts: Mapping[str, list[str]], hostvars: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """`{"nodes": {name: address}}` by datacenter."""
+    return {datacenter: {"nodes": addresses(names, hostvars)} for datacenter, names in hosts.items()}
+
+
+def gateway_statistics(hosts: Mapping[str, list[str]], hostvars: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Address and statistics port of the first gateway of each datacenter."""
+    return {
+        datacenter: {
+            "address": hostvars[names[0]]["node_address"],
+            "stats_port": hostvars[names[0]].get("gateway_stats_port", 8404),
+        }
+        for datacenter, names in hosts.items()
+        if names
+    }
+
+
 def build_arguments(build: Mapping[str, Any], origin: str, digests: Mapping[str, str]) -> dict[str, str]:
     """`args` and `bases` of a build; a base image is named by its digest at the origin."""
     bases = {}
@@ -117,6 +136,17 @@ def pulled_as(pulled: Mapping[str, Any], step: Mapping[str, Any]) -> str:
     return str(references.get(step["service"], step["reference"])).split("@", maxsplit=1)[0]
 
 
+def candidate_slot(slot: str, server: str, held: Iterable[Mapping[str, Any]]) -> str:
+    """The planned slot, or the other one where a killed run left the planned one in rotation (gateway_hold says so)."""
+    serving = [f"{item['server']}" for result in held for item in result.get("serving", [])]
+    return other_slot(slot) if f"{server}.{slot}" in serving else slot
+
+
+def hold_results(held: Mapping[str, Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The results of gateway_hold, out of the loops over the gateways of each datacenter."""
+    return [result for loop in held.values() for result in loop.get("results", [])]
+
+
 def failure_reason(result: Mapping[str, Any]) -> str:
     """Why a task failed; of a loop, why its first failed item did."""
     failed = [item for item in result.get("results", []) if item.get("failed")]
@@ -132,14 +162,20 @@ class FilterModule:
             "addresses_by_datacenter": addresses_by_datacenter,
             "asked_of_node": asked_of_node,
             "build_arguments": build_arguments,
+            "candidate_slot": candidate_slot,
             "dependency_order": dependency_order,
             "failure_reason": failure_reason,
             "first_of_datacenter": first_of_datacenter,
+            "gateway_statistics": gateway_statistics,
+            "hold_results": hold_results,
             "image_tags": image_tags,
+            "other_slot": other_slot,
             "places": places,
+            "platform_document": platform_document,
             "pulled_as": pulled_as,
             "results_of": results_of,
             "selected": selected,
             "service_digests": service_digests,
             "status_report": status_report,
+            "with_addresses": with_addresses,
         }

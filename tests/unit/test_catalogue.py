@@ -530,6 +530,10 @@ MISTAKES: dict[str, tuple[Any, list[str]]] = {
         webui(env={"WORKERS": 4}),
         ["services.webui.env.WORKERS: expected a string, got a number (not shown, it may be a secret); quote it"],
     ),
+    "the platform's own name in env": (
+        webui(env={"QJ_NODE": "a"}),
+        ["services.webui.env.QJ_NODE: expected another name: those with QJ_ tell a container which one it is"],
+    ),
     "boolean in env": (
         webui(env={"DEBUG": True}),
         ['services.webui.env.DEBUG: expected a string, got true; quote it: "true"'],

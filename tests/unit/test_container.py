@@ -268,8 +268,18 @@ def test_a_limit_that_the_kernel_cannot_keep_is_no_difference() -> None:
     assert compare_specs(spec, observed_spec(inspect, IMAGE)) == []
 
 
+PLACE = {"node": "hangzhou-node1", "datacenter": "hangzhou"}
+
+
+def test_what_a_container_is_told_about_itself_is_no_difference() -> None:
+    spec = container_spec(SERVICE, REFERENCE, DIGEST, release=8, replica=0, slot="b", place=PLACE)
+    inspect = copy.deepcopy(INSPECT)
+    inspect["Config"]["Env"].append("QJ_RELEASE=7")
+    assert compare_specs(spec, observed_spec(inspect, IMAGE)) == []
+
+
 def test_the_request_to_the_engine_is_complete() -> None:
-    body = create_body(container_spec(SERVICE, REFERENCE, DIGEST, release=7, replica=1, slot="b"))
+    body = create_body(container_spec(SERVICE, REFERENCE, DIGEST, release=7, replica=1, slot="b", place=PLACE))
     labels = body.pop("Labels")
     assert len(labels.pop("io.qianjiang.configuration")) == 64
     assert labels == {
@@ -282,7 +292,16 @@ def test_the_request_to_the_engine_is_complete() -> None:
     }
     assert body == {
         "Image": f"{REFERENCE}@{DIGEST}",
-        "Env": ["TITLE=Qianjiangyuan"],
+        "Env": [
+            "QJ_DATACENTER=hangzhou",
+            f"QJ_DIGEST={DIGEST}",
+            "QJ_NODE=hangzhou-node1",
+            "QJ_RELEASE=7",
+            "QJ_REPLICA=1",
+            "QJ_SERVICE=webui",
+            "QJ_SLOT=b",
+            "TITLE=Qianjiangyuan",
+        ],
         "Healthcheck": {
             "Interval": 2_000_000_000,
             "Timeout": 2_000_000_000,

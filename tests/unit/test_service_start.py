@@ -201,6 +201,7 @@ SPEC = {
     "labels": {},
     "host_port": None,
     "env": {},
+    "identity": {},
     "command": None,
     "user": None,
     "mounts": {},
