@@ -1,0 +1,47 @@
+"""Changes arrive, once, and a run that was killed is made good."""
+
+from __future__ import annotations
+
+from registries import NAMES, apply, registry
+
+from lab import changes
+
+# The lab's certificates have fewer days than these would be renewed at
+LONGER = "certificate_authority_server_validity_days=900 certificate_authority_renew_before=800"
+
+
+def test_a_due_certificate_is_renewed_and_served() -> None:
+    before = {name: registry(name).serial() for name in NAMES}
+    assert all(changes(apply("--extra-vars", LONGER)).values())
+    after = {name: registry(name).serial() for name in NAMES}
+    assert not set(before.values()) & set(after.values())
+    assert not any(changes(apply()).values())
+
+
+def test_a_new_password_works_at_once_and_the_old_one_no_more() -> None:
+    users = '{"registry_users": [{"name": "deploy", "password": "another-one"}]}'
+    before = {name: registry(name) for name in NAMES}
+    assert all(changes(apply("--extra-vars", users)).values())
+    for seen in before.values():
+        assert seen.status("deploy:another-one") == 200
+        assert seen.status(seen.credentials) == 401
+    assert all(changes(apply()).values())
+    for seen in before.values():
+        assert seen.status(seen.credentials) == 200
+
+
+def test_a_run_that_was_killed_before_its_handlers_is_made_good() -> None:
+    """The file is as it should be, but the registry that runs has not read it."""
+    for name in NAMES:
+        registry(name).host.check_output("touch /etc/docker/registry/config.yml")
+    assert all(changes(apply("--check")).values())
+    assert all(changes(apply()).values())
+    assert not any(changes(apply()).values())
+
+
+def test_a_wrong_variable_is_named_before_anything_is_touched() -> None:
+    for name, value in (("registry_address", '"0.0.0.0 x"'), ("registry_users", "[]"), ("registry_port", "5001")):
+        play = apply("--extra-vars", f'{{"{name}": {value}}}')
+        assert play.returncode != 0
+        assert f"{name} " in play.stdout + play.stderr
+    assert not any(changes(apply("--check")).values())
