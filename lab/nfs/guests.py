@@ -102,7 +102,7 @@ def build() -> None:
     root = work / "root"
     run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", work / "id_ed25519")
     hooks = [
-        f'mkdir -m 700 "$1/root/.ssh" && cp {work}/id_ed25519.pub "$1/root/.ssh/authorized_keys"',
+        f'install -d -m 700 "$1/root/.ssh" && cp {work}/id_ed25519.pub "$1/root/.ssh/authorized_keys"',
         f'cp -r {HERE}/guest/. "$1/" && chroot "$1" systemctl enable lab-network.service',
         f'chroot "$1" systemctl mask {MASKED}',
         'mkdir -p "$1/lib/modules" && cp -r /usr/lib/uml/modules/. "$1/lib/modules/"',
@@ -205,6 +205,10 @@ def ssh(address: str, command: str) -> subprocess.CompletedProcess[str]:
 def up(guests: dict[str, int]) -> None:
     build()
     network()
+    RUN.mkdir(parents=True, exist_ok=True)
+    for name in ("id_ed25519", "known_hosts"):  # where inventories find them
+        (RUN / name).unlink(missing_ok=True)
+        (RUN / name).symlink_to(image() / name)
     for name, octet in guests.items():
         power_on(name, octet)
     for name, octet in guests.items():
@@ -267,6 +271,8 @@ def mute(on: bool) -> None:
 def down() -> None:
     kill(f"uml_dir={RUN}/")
     kill(server_mark())
+    if (Path("/sys/class/net") / VETH).exists():  # before the namespace, which the kernel takes away some time later
+        run("ip", "link", "delete", VETH)
     if (Path("/run/netns") / NAMESPACE).exists():
         run("ip", "netns", "delete", NAMESPACE)
     shutil.rmtree(RUN, ignore_errors=True)
@@ -280,8 +286,6 @@ def main(arguments: list[str]) -> None:
         kill(guest_mark(rest[0]))
     elif command in {"mute", "unmute"}:
         mute(command == "mute")
-    elif command == "image":
-        print(image())
     elif command in {"build", "serve", "kill-server", "down"}:
         {"build": build, "serve": serve, "kill-server": lambda: kill(server_mark()), "down": down}[command]()
     else:

@@ -1,0 +1,67 @@
+"""Mounts that change or leave the list: never from under a program that uses them, unless asked."""
+
+from __future__ import annotations
+
+import pytest
+from clients import ON_DEMAND, Guest, apply
+
+GONE = {"path": "/mnt/shared", "state": "absent"}
+
+
+def test_other_options_take_effect(files1: Guest, files2: Guest) -> None:
+    play = apply(nfs_client_options=["vers=4.1", "hard", "nodev", "nosuid", "nofail"])
+
+    assert play.status == 0, play.output
+    for client in (files1, files2):
+        assert ",vers=4.1," in client.mount("/mnt/shared")
+
+
+def test_a_busy_mount_stays_and_its_user_is_named(files1: Guest) -> None:
+    files1.background("cd /mnt/shared && exec sleep 1000")
+
+    play = apply(nfs_client_mounts=[ON_DEMAND, GONE])
+
+    assert play.status != 0
+    assert "/mnt/shared: cannot be unmounted: used by sleep (" in play.text()
+    assert files1.mount("/mnt/shared")
+
+
+@pytest.mark.usefixtures("dead_server")
+def test_a_mount_of_a_dead_server_is_detached_only_when_asked(files1: Guest) -> None:
+    files1.background("dd if=/dev/zero bs=64k count=8 of=/mnt/shared/late conv=fsync")
+
+    refused = apply(nfs_client_mounts=[ON_DEMAND, GONE])
+
+    assert refused.status != 0
+    assert refused.seconds < 60
+    assert files1.mount("/mnt/shared")
+
+    asked = apply(nfs_client_mounts=[ON_DEMAND, GONE], nfs_client_lazy_unmount=True)
+
+    assert asked.status == 0, asked.output
+    assert files1.mount("/mnt/shared") == ""
+
+
+def test_what_leaves_the_list_and_what_fstab_names_is_removed(files1: Guest, files2: Guest) -> None:
+    files2.output("echo '10.213.0.1:/export /mnt/legacy nfs vers=4.2 0 0' >> /etc/fstab")
+    files2.output("systemctl daemon-reload && mkdir -p /mnt/legacy && mount /mnt/legacy")
+    assert files2.mount("/mnt/legacy")
+
+    play = apply(nfs_client_mounts=[{"path": "/mnt/legacy", "state": "absent"}])
+
+    assert play.status == 0, play.output
+    assert "/mnt/legacy" not in files2.output("cat /etc/fstab")
+    for client in (files1, files2):
+        assert "/mnt/" not in client.output("cat /proc/mounts")
+        assert client.run("ls /etc/systemd/system/mnt-*").rc != 0
+        assert client.output("ls /mnt") == ""
+
+
+def test_an_empty_list_runs_no_task_of_the_role() -> None:
+    play = apply(nfs_client_mounts=[])
+
+    assert play.status == 0
+    assert play.changed() == 0
+    assert (
+        play.count("files1", "ok") == 2
+    )  # the facts, and the check of the arguments that ansible puts before each role
