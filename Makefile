@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
-.PHONY: help dev lock lint unit molecule test demo demo-down
+.PHONY: help dev lock lint unit molecule test lab demo demo-down
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
 
@@ -34,3 +34,18 @@ lint: dev ## ruff, mypy, yamllint, ansible-lint
 
 unit: dev ## Unit tests
 	@$(BIN)/pytest
+
+molecule: dev ## Role scenarios and stories on a lab made for them (half an hour); SCENARIO=name for one, on a lab that is up
+	@if [ -n "$(SCENARIO)" ]; then $(BIN)/molecule test --scenario-name $(SCENARIO) --destroy never --no-command-borders; \
+	else $(BIN)/pytest --capture=no --override-ini addopts= -p no:cacheprovider tests/scenarios; fi
+
+test: lint unit molecule ## Everything, cheapest first
+
+lab: dev ## The lab's bare hosts
+	@$(BIN)/ansible-playbook playbooks/lab.yml
+
+demo: lab ## Two datacenters from bare hosts to a WebUI that answers
+	@$(BIN)/ansible-playbook playbooks/site.yml
+
+demo-down: dev ## Remove everything that `make demo` made
+	@$(BIN)/ansible-playbook playbooks/lab.yml --extra-vars lab_state=absent

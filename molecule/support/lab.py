@@ -23,7 +23,14 @@ CONNECTION = (
 
 def run_ansible(*arguments: str) -> subprocess.CompletedProcess[str]:
     """An ansible command with the project's configuration and the lab's inventory."""
-    environment = {**os.environ, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
+    environment = {
+        **os.environ,
+        "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"),
+        "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_FORCE_COLOR": "0",
+        # YAML breaks long strings into lines
+        "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
+    }
     command, *others = arguments
     argv = [command, "--inventory", INVENTORY, *others]
     return subprocess.run(argv, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
@@ -45,10 +52,10 @@ def variable(host: str, expression: str) -> Any:
     """A value made of the host's variables, with their templates resolved."""
     message = f'msg="{{{{ {expression} | to_json }}}}"'
     done = run_ansible("ansible", host, "-m", "ansible.builtin.debug", "-a", message)
-    found = re.search(r'"?msg"?: (.*)', done.stdout)
+    found = re.search(r'"msg": (.*?),?$', done.stdout, re.M)
     if done.returncode != 0 or not found:
         raise LookupError(done.stdout + done.stderr)
-    return json.loads(found[1].strip().removeprefix("'").removesuffix("'"))
+    return json.loads(json.loads(found[1]))
 
 
 @functools.cache
@@ -63,8 +70,9 @@ def connect(host: str) -> Any:
     connection, address, user, key, arguments = variable(host, CONNECTION)
     if connection.endswith("docker"):
         return testinfra.get_host(f"docker://{address}")
-    options = {"sudo": "true", "controlpersist": "60", "ssh_identity_file": key, "ssh_extra_args": arguments.strip()}
-    return testinfra.get_host(f"ssh://{quote(user)}@{address}?{urlencode(options)}")
+    options = {"sudo": "true", "controlpersist": "60", "ssh_identity_file": key}
+    # Not among the options that a testinfra URL takes: known hosts, checks, jump hosts
+    return testinfra.get_host(f"ssh://{quote(user)}@{address}?{urlencode(options)}", ssh_extra_args=arguments.strip())
 
 
 def most_tasks(done: subprocess.CompletedProcess[str]) -> int:

@@ -16,6 +16,7 @@ from ansible.errors import AnsibleFilterError
 from ansible.module_utils.qianjiang import catalogue
 from ansible.module_utils.qianjiang.catalogue import CatalogueError, normalise, order_by_dependency
 from ansible.module_utils.testing import patch_module_args
+
 from support import ROOT, load
 
 DATACENTERS = {"hangzhou": ["hz1", "hz2"], "shanghai": ["sh1"], "guangzhou": []}

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.qianjiang.engine import EngineNotFoundError
+
 from fake_registry import PASSWORD, USER, serve, write_certificate
 from running import ModuleFailedError, run
 

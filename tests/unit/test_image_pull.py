@@ -9,6 +9,7 @@ import pytest
 from ansible.module_utils.qianjiang.engine import EngineError, EngineNotFoundError
 from ansible.module_utils.qianjiang.image_reference import ImageReferenceError
 from ansible.module_utils.qianjiang.registry import RegistryError
+
 from fake_registry import PASSWORD, USER, FakeRegistry, digest_of, serve, write_certificate
 from running import ModuleFailedError, run
 

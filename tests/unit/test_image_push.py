@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from ansible.module_utils.qianjiang.engine import EngineError, EngineNotFoundError
 from ansible.module_utils.qianjiang.image_reference import ImageReferenceError, parse
+
 from fake_registry import IMAGE, PASSWORD, USER, FakeRegistry, digest_of, serve, write_certificate
 from running import ModuleFailedError, run
 

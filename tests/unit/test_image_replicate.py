@@ -9,6 +9,7 @@ import pytest
 from ansible.module_utils.qianjiang.image_reference import ImageReferenceError, parse
 from ansible.module_utils.qianjiang.registry import Blob
 from ansible.module_utils.qianjiang.skopeo import SkopeoError
+
 from fake_registry import INDEX, PASSWORD, USER, FakeRegistry, serve, write_certificate
 from running import ModuleFailedError, run
 

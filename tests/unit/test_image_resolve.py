@@ -6,6 +6,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+
 from fake_registry import PASSWORD, USER, FakeRegistry, serve, write_certificate
 from running import ModuleFailedError, run
 

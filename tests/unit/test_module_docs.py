@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.basic import AnsibleModule
+
 from support import ROOT, load
 
 MODULES = sorted(file.stem for file in (ROOT / "library").glob("*.py"))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.qianjiang.registry import Blob, RegistryClient, RegistryError, blobs, ca_bundle, credentials
+
 from fake_registry import IMAGE, INDEX, PASSWORD, USER, FakeRegistry, digest_of, serve, write_certificate
 
 
