@@ -1,0 +1,85 @@
+"""When wheels are downloaded again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.errors import AnsibleFilterError
+
+from support import load
+
+lacking_wheels = load("plugins/filter/wheelhouse.py").lacking_wheels
+FLASK, MARKUP = "flask-3.1.3-py3-none-any.whl", "markupsafe-3.0.4-cp311-cp311-manylinux2014_x86_64.whl"
+LOCK = """\
+flask==3.1.3 \\
+    --hash=sha256:{flask}
+MarkupSafe==3.0.4 \\
+    --hash=sha256:{markup} \\
+    --hash=sha256:0000000000000000000000000000000000000000000000000000000000000000
+colorama==0.4.6 ; sys_platform == "win32" \\
+    --hash=sha256:1111111111111111111111111111111111111111111111111111111111111111
+"""
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
+    """A service whose wheels are all there."""
+    wheels = tmp_path / "webui/wheelhouse"
+    wheels.mkdir(parents=True)
+    for name in (FLASK, MARKUP):
+        (wheels / name).write_text(name)
+    (tmp_path / "webui/requirements.lock").write_text(LOCK.format(flask=digest(FLASK), markup=digest(MARKUP)))
+    return tmp_path / "webui"
+
+
+def lacking(context: Path, python: str = "3.11") -> bool:
+    wheelhouse = {"requirements": "requirements.lock", "python": python}
+    service: dict[str, Any] = {"name": "webui", "build": {"context": "webui", "wheelhouse": wheelhouse}}
+    return bool(lacking_wheels([service], str(context.parent)))
+
+
+def test_what_is_there_is_not_downloaded(context: Path) -> None:
+    assert not lacking(context)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        pytest.param(lambda context: (context / "wheelhouse" / FLASK).unlink(), id="a wheel is missing"),
+        pytest.param(lambda context: (context / "wheelhouse" / FLASK).write_text("other"), id="a wheel is another"),
+        pytest.param(
+            lambda context: (context / "wheelhouse" / FLASK).rename(
+                context / "wheelhouse/flask-3.1.2-py3-none-any.whl"
+            ),
+            id="a wheel is of another version",
+        ),
+        pytest.param(
+            lambda context: (context / "wheelhouse/extra-1.0-py3-none-any.whl").touch(), id="a wheel is not in the lock"
+        ),
+    ],
+)
+def test_what_is_not_right_is(context: Path, spoil: Callable[[Path], Any]) -> None:
+    spoil(context)
+    assert lacking(context)
+
+
+def test_a_wheel_for_another_python_is(context: Path) -> None:
+    assert lacking(context, "3.12")
+
+
+def test_missing_requirements_are_named(context: Path) -> None:
+    (context / "requirements.lock").unlink()
+    with pytest.raises(AnsibleFilterError) as error:
+        lacking(context)
+    assert error.value.message == (
+        f"services.webui.build.wheelhouse.requirements: expected a file in {context}, got "
+        '"requirements.lock" (No such file or directory); write it with pip-compile --generate-hashes'
+    )
