@@ -7,7 +7,7 @@ import pytest
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2] / "support")]
 
-import registries  # noqa: E402 - the path is set above
+import registries
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -51,7 +51,7 @@ class Registry:
             request.add_header("Authorization", "Basic " + base64.b64encode(credentials.encode()).decode())
         context = ssl.create_default_context(cadata=self.authority)
         try:
-            with urllib.request.urlopen(request, context=context, timeout=10) as answer:  # noqa: S310
+            with urllib.request.urlopen(request, context=context, timeout=10) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             return error.code

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from registries import NAMES, apply, registry
-
 from lab import changes
+from registries import NAMES, apply, registry
 
 # The lab's certificates have fewer days than these would be renewed at
 LONGER = "certificate_authority_server_validity_days=900 certificate_authority_renew_before=800"

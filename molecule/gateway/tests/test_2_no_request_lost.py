@@ -1,0 +1,87 @@
+"""Not one failed request: reloads, servers that go away, a gateway that comes back."""
+
+from __future__ import annotations
+
+import time
+
+from gateways import Gateway, changed_configuration
+from load import Load
+
+
+def assert_none_lost(load: Load) -> None:
+    assert not load.failures
+    assert sum(load.done.values()) == load.total
+    assert load.total > 300
+
+
+def test_reloads_lose_no_request_and_forget_nothing(gateway: Gateway) -> None:
+    gateway.start("first", "b")
+    gateway.set(first_a="drain")
+    expected = {"first.0.a": "DRAIN", "first.0.b": "MAINT", "second.0.a": "UP", "second.0.b": "MAINT"}
+    with gateway.load(8) as load:
+        for _ in range(2):
+            gateway.host.check_output("systemctl reload haproxy.service")
+            # At once: a reload has ended when the new process is the one that answers
+            assert gateway.states() == expected
+    assert_none_lost(load)
+    # Each POST exactly once, and none at the servers that are out of rotation
+    assert gateway.count("POST", "second") == load.done["POST"]
+    assert gateway.count("POST", "first") == gateway.count("POST", "first", "b") == 0
+
+
+def test_a_restart_forgets_nothing_either(gateway: Gateway) -> None:
+    gateway.set(first_a="maint")
+    gateway.host.check_output("systemctl restart haproxy.service")
+    gateway.wait(first_a="MAINT", second_a="UP")
+
+
+def test_a_server_that_closes_its_port_costs_no_request(gateway: Gateway) -> None:
+    with gateway.load(6) as load:
+        time.sleep(1)
+        gateway.stop("first", "a", "USR1")
+    assert_none_lost(load)
+    assert gateway.states()["first.0.a"] == "DOWN"
+
+
+def test_a_killed_server_costs_no_request_that_may_be_repeated(gateway: Gateway) -> None:
+    with gateway.load(6) as load:
+        time.sleep(1)
+        gateway.stop("first", "a")
+    lost = {kind.split()[0] for kind in load.failures}
+    # Its streams are cut, and what it was doing for a POST nobody knows
+    assert lost <= {"STREAM", "POST"}
+    assert load.failures["POST 502"] <= 2
+
+
+def test_only_what_may_be_repeated_is_repeated(gateway: Gateway) -> None:
+    """A server that closes without an answer may have done what it was asked to do."""
+    assert gateway.request("/hang-up", method="POST", body="x").status == 502
+    assert sum(gateway.count("POST unanswered", place) for place in gateway.nodes) == 1
+    assert gateway.request("/hang-up").status == 502
+    assert all(gateway.count("GET unanswered", place) >= 1 for place in gateway.nodes)
+
+
+def test_after_a_crash_servers_that_are_gone_cost_no_request(gateway: Gateway) -> None:
+    """HAProxy begins with every server taken for healthy; two of these four are not there."""
+    gateway.host.check_output("systemctl kill --signal KILL haproxy.service")
+    end = time.monotonic() + 15
+    while True:
+        try:
+            gateway.request("/x")
+            break
+        except OSError:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+    with gateway.load(4) as load:
+        pass
+    assert_none_lost(load)
+    gateway.wait(first_a="UP", first_b="DOWN", second_a="UP", second_b="DOWN")
+
+
+def test_a_reload_takes_ports_from_the_configuration(gateway: Gateway) -> None:
+    """HAProxy itself would keep the ports of its state file."""
+    with changed_configuration(gateway.host, "s/:18990/:18991/; s/second\\.0\\.b/third.0.b/"):
+        gateway.start("first", "b")
+        gateway.wait(first_a="UP")
+        assert gateway.request("/x").body == "first.0.b"
+        assert "third.0.b" in gateway.states()
