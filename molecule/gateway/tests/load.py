@@ -13,6 +13,7 @@ MIX = ["GET", "GET", "GET", "POST"] * 4 + ["GET", "GET", "SLOW", "STREAM"]
 PATHS = {"GET": "/x", "POST": "/x", "SLOW": "/slow", "STREAM": "/stream"}
 STREAM = b"hello" * 20
 TIMEOUT = 20
+FRESH = 5
 
 
 class Load(threading.Thread):
@@ -28,7 +29,7 @@ class Load(threading.Thread):
         self.enough = threading.Event()
         self.done: collections.Counter[str] = collections.Counter()
         self.failures: collections.Counter[str] = collections.Counter()
-        self.idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self.idle: collections.deque[tuple[float, asyncio.StreamReader, asyncio.StreamWriter]] = collections.deque()
 
     def __enter__(self) -> Load:
         self.start()
@@ -62,8 +63,17 @@ class Load(threading.Thread):
         else:
             self.done[kind] += 1
 
+    def kept(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+        """The connection kept longest, but none that the gateway is about to close as idle (after 10 s)."""
+        while self.idle:
+            since, reader, writer = self.idle.popleft()
+            if time.monotonic() - since < FRESH:
+                return reader, writer
+            writer.close()
+        return None
+
     async def exchange(self, kind: str, keep: bool) -> str:
-        reader, writer = self.idle.pop() if keep and self.idle else await asyncio.open_connection(*self.target)
+        reader, writer = (keep and self.kept()) or await asyncio.open_connection(*self.target)
         closing = True
         try:
             body = b"x" * 100 if kind == "POST" else b""
@@ -72,7 +82,7 @@ class Load(threading.Thread):
             writer.write(head.encode() + body)
             status, data, closing = await self.answer(reader)
             if keep and not closing:
-                self.idle.append((reader, writer))
+                self.idle.append((time.monotonic(), reader, writer))
         finally:
             if closing or not keep:
                 writer.close()
