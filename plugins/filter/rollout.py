@@ -63,8 +63,13 @@ def asked_of_node(
 
 
 def results_of(hosts: Iterable[str], hostvars: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """`ansible_play_hosts | results_of(hostvars, "comparison")`: a registered result of each host that has one."""
-    return {host: hostvars[host][name] for host in hosts if name in hostvars[host]}
+    """`ansible_play_hosts | results_of(hostvars, "comparison")`: the result, or fact, of each host that has one."""
+    found = {host: hostvars[host][name] for host in hosts if name in hostvars[host]}
+    return {host: value for host, value in found.items() if not isinstance(value, Mapping) or _is_result(value)}
+
+
+def _is_result(value: Mapping[str, Any]) -> bool:
+    return not value.get("failed") and not value.get("skipped") and not value.get("unreachable")
 
 
 def places(registries: Mapping[str, str], nodes: Mapping[str, list[str]]) -> dict[str, dict[str, Any]]:

@@ -98,7 +98,7 @@ def eventually(what: str, check: Callable[[], bool], seconds: float = 60) -> Non
 
 
 def lab(*command: str) -> None:
-    subprocess.run([str(PROJECT / "lab/nfs/guests.py"), *command], check=True)
+    subprocess.run([str(PROJECT / "molecule/nfs_client/guests.py"), *command], check=True)
 
 
 def apply(**variables: Any) -> Play:
