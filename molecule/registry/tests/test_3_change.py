@@ -9,11 +9,18 @@ from registries import NAMES, apply, registry
 LONGER = "certificate_authority_server_validity_days=900 certificate_authority_renew_before=800"
 
 
-def test_a_due_certificate_is_renewed_and_served() -> None:
-    before = {name: registry(name).serial() for name in NAMES}
-    assert all(changes(apply("--extra-vars", LONGER)).values())
-    after = {name: registry(name).serial() for name in NAMES}
-    assert not set(before.values()) & set(after.values())
+def serials() -> set[int]:
+    return {registry(name).serial() for name in NAMES}
+
+
+def test_a_certificate_that_is_missing_or_due_is_issued_and_served() -> None:
+    seen = serials()
+    for name in NAMES:
+        registry(name).host.check_output("rm /etc/qianjiang/tls/server.crt")
+    for arguments in ([], ["--extra-vars", LONGER]):
+        assert all(changes(apply(*arguments)).values())
+        assert not serials() & seen
+        seen |= serials()
     assert not any(changes(apply()).values())
 
 
