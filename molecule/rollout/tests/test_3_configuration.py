@@ -22,7 +22,8 @@ def test_a_variable_comes_and_goes_as_checked() -> None:
         done = rollout(*change)
     assert done.returncode == 0, done.stdout
     assert visitors.failures == []
-    assert (release(), digests()) == (number + 1, image)
+    assert release() > number
+    assert digests() == image
     assert "TITLE=Qianjiangyuan" in running(NODES[0])["Config"]["Env"]
 
     back = rollout()
