@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from ansible.module_utils.qianjiang.container import SLOTS, Difference, create_body
 from ansible.module_utils.qianjiang.engine import Engine, EngineError
 from ansible.module_utils.qianjiang.probe import (
+    NO_VERDICT,
     Observation,
     UnprovenError,
     container_problem,
@@ -163,7 +164,7 @@ def observe(
         if not paths:
             probes["port"], problem = probe_tcp(address, port, health["timeout"])
             problems += [problem] if problem else []
-    return Observation(not problems, ended, "; ".join(problems), probes)
+    return Observation(not problems, ended, "; ".join(problems), probes, bool(port) and problems == [NO_VERDICT])
 
 
 def port_conflict(decision: Decision, port: int, entries: Iterable[Mapping[str, Any]]) -> str | None:

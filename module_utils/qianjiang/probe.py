@@ -14,16 +14,23 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 POLL = 0.2
+NO_VERDICT = "its health check has not passed yet"
 _LISTENING = "0A"
 
 
 class Observation(NamedTuple):
-    """One look at a candidate. `ended`: it will not become healthy any more."""
+    """One look at a candidate.
+
+    `healthy`: the container's check and the port say so. `answers`: the port does, and the container's check, which the
+    engine runs for the first time an interval after the start, has not said anything yet. `ended`: it will not become
+    healthy any more.
+    """
 
     healthy: bool
     ended: bool
     problem: str
     probes: dict[str, Any]
+    answers: bool = False
 
 
 class UnprovenError(Exception):
@@ -39,7 +46,10 @@ def wait_proven(
     sleep: Callable[[float], None] = time.sleep,
     interval: float = POLL,
 ) -> Observation:
-    """Look again and again until `min_healthy_time` passed in unbroken health. Raises UnprovenError."""
+    """Look again and again until `min_healthy_time` passed in unbroken health. Raises UnprovenError.
+
+    The time begins with the first answers of the port; it cannot end before the container's own check agrees.
+    """
     begin = clock()
     since: float | None = None
     problem, was_healthy = "", False
@@ -48,9 +58,10 @@ def wait_proven(
         now = clock()
         if seen.ended:
             raise UnprovenError(f"{seen.problem} after {now - begin:.1f} s")
-        if seen.healthy:
+        if seen.healthy or seen.answers:
             since, was_healthy = now if since is None else since, True
-            if now - since >= min_healthy_time:
+            problem = seen.problem
+            if seen.healthy and now - since >= min_healthy_time:
                 return seen
         else:
             since, problem = None, seen.problem
@@ -60,6 +71,8 @@ def wait_proven(
 
 
 def _too_late(since: float | None, was_healthy: bool, problem: str, minimum: float, deadline: float) -> str:
+    if since is not None and problem:
+        return f"not healthy within {deadline:g} s: {problem}"
     if since is not None:
         return f"healthy too late: {minimum:g} s of health do not fit into what is left of {deadline:g} s"
     if was_healthy:
@@ -85,7 +98,7 @@ def container_problem(inspect: Mapping[str, Any] | None, started_at: str) -> tup
     if health.get("Status") == "unhealthy" or (log and log[-1].get("ExitCode")):
         output = " ".join(str(log[-1].get("Output", "")).split())[-200:] if log else ""
         return False, f"its health check fails: {output}" if output else "its health check fails"
-    return False, "its health check has not passed yet"
+    return False, NO_VERDICT
 
 
 def probe_http(address: str, port: int, path: str, timeout: float) -> tuple[int | None, str]:

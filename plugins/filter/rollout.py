@@ -12,7 +12,7 @@ from ansible.errors import AnsibleFilterError
 from ansible.module_utils.qianjiang.catalogue import order_by_dependency
 from ansible.module_utils.qianjiang.document import platform_document
 from ansible.module_utils.qianjiang.image_reference import parse
-from ansible.module_utils.qianjiang.plan import other_slot
+from ansible.module_utils.qianjiang.plan import PlanError, other_slot, plan_rollout
 from ansible.module_utils.qianjiang.status import COLUMNS, status
 
 Services = Mapping[str, Mapping[str, Any]]
@@ -104,6 +104,20 @@ def gateway_statistics(hosts: Mapping[str, list[str]], hostvars: Mapping[str, An
     }
 
 
+def plan(
+    services: Services,
+    order: list[str],
+    datacenters: Mapping[str, Any],
+    digests: Mapping[str, str],
+    comparisons: Mapping[str, Any],
+) -> Any:
+    """module_utils/qianjiang/plan.py: who changes what, in which order."""
+    try:
+        return plan_rollout(services, order, datacenters, digests, comparisons)
+    except PlanError as error:
+        raise AnsibleFilterError(str(error)) from None
+
+
 def build_arguments(build: Mapping[str, Any], origin: str, digests: Mapping[str, str]) -> dict[str, str]:
     """`args` and `bases` of a build; a base image is named by its digest at the origin."""
     bases = {}
@@ -176,6 +190,7 @@ class FilterModule:
             "image_tags": image_tags,
             "other_slot": other_slot,
             "places": places,
+            "plan_rollout": plan,
             "platform_document": platform_document,
             "pulled_as": pulled_as,
             "results_of": results_of,

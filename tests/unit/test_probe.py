@@ -22,6 +22,7 @@ from ansible.module_utils.qianjiang.probe import (
 
 GOOD = Observation(True, False, "", {"container": "healthy"})
 BAD = Observation(False, False, "GET /readyz answered 503", {"container": "starting"})
+ANSWERS = Observation(False, False, "its health check has not passed yet", {"container": "starting"}, answers=True)
 ENDED = Observation(False, True, "ended with exit code 3", {"container": "starting"})
 
 
@@ -59,6 +60,9 @@ def wait(observations: list[Observation], minimum: float, deadline: float) -> fl
         pytest.param([GOOD], 0, 0, id="at once"),
         pytest.param([GOOD], 5, 5, id="healthy for long enough"),
         pytest.param([BAD] * 20 + [GOOD], 5, 25, id="slow but healthy"),
+        pytest.param([ANSWERS] * 3 + [GOOD], 5, 5, id="the time begins with the first answers"),
+        pytest.param([ANSWERS] * 9 + [GOOD], 5, 9, id="but the container's check has the last word"),
+        pytest.param([ANSWERS] * 3 + [BAD] + [GOOD], 5, 9, id="answers that stop do not count"),
         pytest.param([GOOD] * 4 + [BAD] + [GOOD], 5, 10, id="only unbroken health counts"),
     ],
 )
@@ -70,6 +74,7 @@ def test_healthy(observations: list[Observation], minimum: float, seconds: float
     ("observations", "message"),
     [
         ([BAD], "not healthy within 30 s: GET /readyz answered 503"),
+        ([ANSWERS], "not healthy within 30 s: its health check has not passed yet"),
         ([BAD, GOOD, BAD, ENDED], "ended with exit code 3 after 3.0 s"),
         ([BAD, GOOD] * 20, "healthy at times, but never for 5 s without a break within 30 s: GET /readyz answered 503"),
         ([BAD] * 28 + [GOOD], "healthy too late: 5 s of health do not fit into what is left of 30 s"),
