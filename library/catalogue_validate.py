@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: catalogue_validate
-short_description: Read the catalogue of services, or say everything that is wrong in it
+short_description: Check the catalogue of services, and say everything that is wrong in it
 description:
   - Checks every service of the catalogue against its schema and against the others, and fills in the defaults.
   - Reads only its parameters, so it belongs on the controller, before anything is touched.
@@ -26,8 +26,7 @@ options:
     type: dict
     required: true
 notes:
-  - The environment of a service may hold passwords. They are neither logged nor repeated in the invocation,
-    but RV(services) has them, as those who deploy need them. Callbacks show results from verbosity 1 on.
+  - The environment of a service may hold passwords. Nothing of it is logged, returned, or repeated in the invocation.
 attributes:
   check_mode:
     description: Nothing is ever changed.
@@ -53,16 +52,6 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-services:
-  description: The services by name, each with every key.
-  returned: success
-  type: dict
-  sample:
-    webui:
-      name: webui
-      repository: webui
-      port: 8080
-      slots_port: 18080
 order:
   description: The services' names, each after those it depends on.
   returned: success
@@ -99,7 +88,7 @@ def main() -> None:
         services = normalise(module.params["services"], module.params["datacenters"])
     except CatalogueError as error:
         module.fail_json(msg=error.summary, errors=error.errors, invocation=UNSHOWN)
-    module.exit_json(changed=False, services=services, order=order_by_dependency(services), invocation=UNSHOWN)
+    module.exit_json(changed=False, order=order_by_dependency(services), invocation=UNSHOWN)
 
 
 if __name__ == "__main__":
