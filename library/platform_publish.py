@@ -68,7 +68,7 @@ def main() -> None:
         found = system_file.read(path)
         before = found.content if found else ""
         if before != text and not module.check_mode:
-            system_file.write(path, system_file.SystemFile(text, "root", "root", "0644"))
+            system_file.write(path, system_file.SystemFile(text))
     except OSError as error:
         module.fail_json(msg=f"platform_publish: {path}: {error.strerror}; is its folder writable?")
     module.exit_json(
