@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from running import run
+from running import ModuleFailedError, run
 
 DOCUMENT = {"origin": "hangzhou", "datacenters": []}
 
@@ -36,5 +36,6 @@ def test_a_path_that_cannot_be_written_is_named(
 ) -> None:
     (tmp_path / "taken").touch()
     options = {"document": DOCUMENT, "path": str(tmp_path / "taken/platform.json")}
-    failed = run(load_module("platform_publish"), capsys, options)
-    assert failed["msg"].startswith(f"platform_publish: {tmp_path}/taken/platform.json: Not a directory")
+    with pytest.raises(ModuleFailedError) as error:
+        run(load_module("platform_publish"), capsys, options)
+    assert f"platform_publish: {tmp_path}/taken/platform.json: " in str(error.value)
