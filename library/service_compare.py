@@ -32,7 +32,7 @@ options:
     required: true
     suboptions:
       service:
-        description: The service as P(catalogue_validate#module) returns it.
+        description: The service with every key, as the filter C(normalised_services) gives it.
         type: dict
         required: true
       reference:

@@ -28,7 +28,7 @@ attributes:
     support: full
 options:
   service:
-    description: The service as P(catalogue_validate#module) returns it.
+    description: The service with every key, as the filter C(normalised_services) gives it.
     type: dict
     required: true
   reference:

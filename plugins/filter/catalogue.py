@@ -36,12 +36,21 @@ def normalised_services(services: Any, datacenters: Mapping[str, list[str]]) -> 
         raise AnsibleFilterError(error.summary) from error
 
 
+def catalogue_errors(services: Any, datacenters: Mapping[str, list[str]]) -> list[str]:
+    """`services | catalogue_errors(nodes of each datacenter)`: all that is wrong, each by its variable's path."""
+    try:
+        normalise(services, datacenters)
+    except CatalogueError as error:
+        return list(error.errors)
+    return []
+
+
 def gateway_backends(services: Mapping[str, Any], datacenter: str, nodes: Mapping[str, str]) -> list[dict[str, Any]]:
     """`services | gateway_backends(datacenter, {node: address})`: what is forwarded there, a server for each slot."""
     backends = []
     for name, service in sorted(services.items()):
         if "placement" not in service:
-            raise AnsibleFilterError(f"{name} lacks placement: pass the catalogue as normalised by catalogue_validate")
+            raise AnsibleFilterError(f"{name} lacks placement: pass the catalogue as normalised_services gives it")
         if not service["gateway"] or datacenter not in service["placement"]["datacenters"]:
             continue
         servers = [
@@ -71,6 +80,7 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
+            "catalogue_errors": catalogue_errors,
             "gateway_backends": gateway_backends,
             "nodes_by_datacenter": nodes_by_datacenter,
             "normalised_services": normalised_services,

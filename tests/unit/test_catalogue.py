@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import copy
 import difflib
-import json
 import os
 import typing
-from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 from ansible.errors import AnsibleFilterError
 from ansible.module_utils.qianjiang import catalogue
 from ansible.module_utils.qianjiang.catalogue import CatalogueError, normalise, order_by_dependency
-from ansible.module_utils.testing import patch_module_args
 
 from support import ROOT, load
 
@@ -703,61 +699,17 @@ def test_the_reference_has_every_key_as_the_schema_has_it() -> None:
     assert not drift, f"write it anew: UPDATE_REFERENCE=1 pytest {Path(__file__).relative_to(ROOT)}\n{drift}"
 
 
-def run(module: ModuleType, capsys: pytest.CaptureFixture[str], **args: Any) -> dict[str, Any]:
-    import json
-
-    with patch_module_args(args), pytest.raises(SystemExit):
-        module.main()
-    result: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return result
-
-
-def test_the_module_returns_the_order_and_nothing_that_may_be_secret(
-    load_module: Callable[[str], ModuleType], capsys: pytest.CaptureFixture[str]
-) -> None:
-    secret = {"DATABASE_PASSWORD": "correct horse"}
-    services = webui(depends_on=["api"], env=secret) | {"api": WEBUI | {"slots_port": 19000}}
-    result = run(load_module("catalogue_validate"), capsys, services=services, datacenters=DATACENTERS)
-    assert result["changed"] is False
-    assert result["order"] == ["api", "webui"]
-    assert "correct horse" not in json.dumps(result)
-
-
-def test_the_module_fails_with_every_error_and_their_number(
-    load_module: Callable[[str], ModuleType], capsys: pytest.CaptureFixture[str]
-) -> None:
-    result = run(
-        load_module("catalogue_validate"),
-        capsys,
-        services=webui(health={"interval": "fast"}, replicas=0),
-        datacenters=DATACENTERS,
-    )
-    assert result["failed"] is True
-    assert result["msg"] == (
-        "2 errors in the catalogue:\n"
-        "services.webui.replicas: expected a whole number from 1, got 0\n"
-        'services.webui.health.interval: expected seconds as a number, got "fast"'
-    )
-    assert result["errors"] == result["msg"].splitlines()[1:]
-
-
-@pytest.mark.parametrize("services", [webui(env={"PASSWORD": "s3cret"}), webui(env={"PASSWORD": "s3cret"}, port=0)])
-def test_the_module_repeats_no_secret_in_its_invocation(
-    services: dict[str, Any],
-    load_module: Callable[[str], ModuleType],
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    module = load_module("catalogue_validate")
-    logged: list[str] = []
-    monkeypatch.setattr(module.AnsibleModule, "log", lambda *args, **_: logged.append(str(args)))
-    result = run(module, capsys, services=services, datacenters=DATACENTERS)
-    result.pop("services", None)
-    assert "s3cret" not in str(result)
-    assert logged == []
-
-
 FILTERS = load("plugins/filter/catalogue.py").FilterModule().filters()
+
+
+def test_the_filter_returns_every_error_and_nothing_that_may_be_secret() -> None:
+    services = webui(health={"interval": "fast"}, replicas=0, env={"DATABASE_PASSWORD": "correct horse", "PORT": 1234})
+    assert FILTERS["catalogue_errors"](services, DATACENTERS) == [
+        "services.webui.replicas: expected a whole number from 1, got 0",
+        "services.webui.env.PORT: expected a string, got a number (not shown, it may be a secret); quote it",
+        'services.webui.health.interval: expected seconds as a number, got "fast"',
+    ]
+    assert FILTERS["catalogue_errors"](webui(), DATACENTERS) == []
 
 
 def test_the_gateway_of_a_datacenter_forwards_to_every_slot() -> None:
