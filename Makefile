@@ -37,7 +37,8 @@ unit: dev ## Unit tests
 
 molecule: dev ## Role scenarios and stories on a lab made for them (half an hour); SCENARIO=name for one, on a lab that is up
 	@if [ -n "$(SCENARIO)" ]; then $(BIN)/molecule test --scenario-name $(SCENARIO) --destroy never --no-command-borders; \
-	else $(BIN)/pytest --capture=no --override-ini addopts= -p no:cacheprovider tests/scenarios; fi
+	else $(BIN)/ansible localhost --become --module-name ansible.builtin.apt --args "name=chromium install_recommends=false update_cache=true" \
+	&& $(BIN)/pytest --capture=no --override-ini addopts= -p no:cacheprovider tests/scenarios; fi
 
 test: lint unit molecule ## Everything, cheapest first
 
