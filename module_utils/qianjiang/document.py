@@ -21,11 +21,12 @@ def platform_document(
     comparisons: Mapping[str, Mapping[str, Any]],
     gateways: Mapping[str, Mapping[str, Any]],
     origin: str,
+    environment: str,
 ) -> dict[str, Any]:
     """Describe the platform.
 
     `datacenters` maps a name, in order, to `{"nodes": {name: address}}`; `comparisons` maps a node to service_compare's
-    result; `gateways` maps a datacenter to `{"address", "stats_port"}`.
+    result; `environment` is the inventory's name; `gateways` maps a datacenter to `{"address", "stats_port"}`.
     """
     replicas = [
         {
@@ -43,6 +44,7 @@ def platform_document(
         if replica["current"]
     ]
     return {
+        "environment": environment,
         "origin": origin,
         "datacenters": [
             {
