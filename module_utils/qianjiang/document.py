@@ -21,6 +21,7 @@ def platform_document(
     comparisons: Mapping[str, Mapping[str, Any]],
     gateways: Mapping[str, Mapping[str, Any]],
     origin: str,
+    *,
     environment: str,
 ) -> dict[str, Any]:
     """Describe the platform.

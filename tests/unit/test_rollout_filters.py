@@ -101,7 +101,7 @@ def test_the_document_names_what_runs_and_holds_no_configuration() -> None:
         {"h1": {"services": {"webui": {"replicas": replicas}}}},
         {"hangzhou": {"address": "10.0.0.10", "stats_port": 8404}},
         "hangzhou",
-        "lab",
+        environment="lab",
     )
     assert (document["environment"], document["origin"]) == ("lab", "hangzhou")
     assert document["datacenters"] == [
