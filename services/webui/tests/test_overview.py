@@ -30,28 +30,36 @@ UNFORWARDED = Service("records", None, "records", ("hangzhou",), 7, "sha256:7", 
 NEW = Service("webui", 8000, "webui", ("hangzhou",), None, None, 1)
 IN_A = Replica("webui", "hangzhou", "hangzhou-node1", 0, "a", 7, "sha256:7", "webui.0.r7")
 DRAINS = ("healthy", "old slot drains, 3 requests left", "b")
-UP, DOWN, MAINT = Server("UP", 1), Server("DOWN", 0, "Layer4 timeout"), Server("MAINT")
+UP, DOWN, DRAIN, MAINT = Server("UP", 1), Server("DOWN", 0, "Layer4 timeout"), Server("DRAIN"), Server("MAINT")
+EMPTY = Server("DOWN", 0, "Connection refused")
 
 
 @pytest.mark.parametrize(
     ("datacenter", "service", "record", "slots", "verdict"),
     [
-        # at rest
+        # at rest: nothing listens in the other slot, which is in drain
+        ("reachable", SERVICE, IN_A, {"a": UP, "b": EMPTY}, ("healthy", "", "a")),
         ("reachable", SERVICE, IN_A, {"a": UP, "b": MAINT}, ("healthy", "", "a")),
         ("reachable", SERVICE, IN_A, {"a": UP}, ("healthy", "", "a")),
         ("reachable", SERVICE, None, {"a": MAINT, "b": UP}, ("healthy", "", "b")),
-        # after a gateway restarted without its state file, the idle slot is checked too, and fails
-        ("reachable", SERVICE, IN_A, {"a": UP, "b": DOWN}, ("healthy", "", "a")),
         ("reachable", SERVICE, IN_A, {"a": Server("UP 1/3"), "b": MAINT}, ("healthy", "", "a")),
         ("reachable", SERVICE, IN_A, {"a": Server("no check"), "b": MAINT}, ("healthy", "", "a")),
         # a rollout on its way
         ("reachable", SERVICE, IN_A, {"a": UP, "b": UP}, ("switching", "both slots serve", "a")),
         ("reachable", SERVICE, IN_A, {"a": Server("DRAIN", 3), "b": UP}, DRAINS),
-        ("reachable", SERVICE, IN_A, {"a": Server("DRAIN", 0), "b": UP}, ("healthy", "", "b")),
-        ("reachable", SERVICE, IN_A, {"a": Server("DRAIN", 1), "b": MAINT}, ("draining", "1 request left", "a")),
+        ("reachable", SERVICE, IN_A, {"a": DRAIN, "b": UP}, ("healthy", "", "b")),
+        ("reachable", SERVICE, IN_A, {"a": UP, "b": DRAIN}, ("healthy", "", "a")),
+        ("reachable", SERVICE, IN_A, {"a": Server("DRAIN", 1), "b": EMPTY}, ("draining", "1 request left", "a")),
         # trouble
+        ("reachable", SERVICE, IN_A, {"a": DOWN, "b": EMPTY}, ("down", "layer4 timeout", "a")),
+        ("reachable", SERVICE, IN_A, {"a": DOWN, "b": DRAIN}, ("down", "layer4 timeout", "a")),
+        ("reachable", SERVICE, None, {"a": DOWN, "b": DRAIN}, ("down", "layer4 timeout", None)),
         ("reachable", SERVICE, IN_A, {"a": DOWN, "b": MAINT}, ("down", "layer4 timeout", "a")),
         ("reachable", SERVICE, IN_A, {"a": Server("DOWN 1/2"), "b": MAINT}, ("down", "fails its health check", "a")),
+        # an operator drained it
+        ("reachable", SERVICE, IN_A, {"a": DRAIN, "b": EMPTY}, ("held", "taken out of rotation", "a")),
+        ("reachable", SERVICE, IN_A, {"a": DRAIN, "b": DRAIN}, ("held", "taken out of rotation", "a")),
+        ("reachable", SERVICE, None, {"a": DRAIN, "b": MAINT}, ("held", "taken out of rotation", None)),
         ("reachable", SERVICE, IN_A, {"a": MAINT, "b": MAINT}, ("held", "taken out of rotation", "a")),
         ("reachable", SERVICE, IN_A, {}, ("missing", "the gateway does not know it", "a")),
         ("reachable", SERVICE, None, {}, ("missing", "the gateway does not know it", None)),
@@ -83,7 +91,7 @@ def seen(*states: tuple[str, str, str]) -> Servers:
 def steady(*datacenters: str) -> dict[str, Observation]:
     return {
         f"http://{name}.gateway:8404/;csv": Observation(
-            NOW, seen((f"{name}-node1", "UP", "MAINT"), (f"{name}-node2", "UP", "MAINT"))
+            NOW, seen((f"{name}-node1", "UP", "DOWN"), (f"{name}-node2", "UP", "DOWN"))
         )
         for name in datacenters
     }

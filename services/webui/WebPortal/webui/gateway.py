@@ -174,5 +174,9 @@ class GatewayWatcher:
                     idle = urls - self._busy
                     self._busy |= idle
                 for url in sorted(idle):
-                    pool.submit(self._ask, url)
+                    try:
+                        pool.submit(self._ask, url)
+                    except RuntimeError:
+                        # the process ends, and the interpreter has closed the pool
+                        return
                 time.sleep(INTERVAL)

@@ -145,10 +145,11 @@ def judge(
         draining = sum(server.sessions for server in slots.values() if server.status.startswith("DRAIN"))
         return "healthy", f"old slot drains, {_count(draining, 'request')} left" if draining else "", up[0]
     drains = sorted(name for name, server in slots.items() if server.status.startswith("DRAIN"))
-    if drains:
-        return "draining", f"{_count(sum(slots[name].sessions for name in drains), 'request')} left", drains[0]
-    down = sorted(name for name, server in slots.items() if not server.status.startswith("MAINT"))
-    if down:
+    if left := sum(slots[name].sessions for name in drains):
+        return "draining", f"{_count(left, 'request')} left", drains[0]
+    # The slot that does not serve is in drain; the gateway calls it DOWN as well while nothing listens there
+    down = sorted(name for name, server in slots.items() if not server.status.startswith(("MAINT", "DRAIN")))
+    if down and slot not in drains:
         reason = slots[slot if slot in down else down[0]].check
         return "down", reason.lower() or "fails its health check", slot
     return "held", "taken out of rotation", slot
