@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
-.PHONY: help dev lock lint unit molecule test lab demo demo-down
+.PHONY: help dev lock lint unit molecule test test-chaos bench lab demo demo-down
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
 
@@ -35,12 +35,18 @@ lint: dev ## ruff, mypy, yamllint, ansible-lint
 unit: dev ## Unit tests
 	@$(BIN)/pytest
 
-molecule: dev ## Role scenarios and stories on a lab made for them (half an hour); SCENARIO=name for one, on a lab that is up
+molecule: dev ## Role scenarios and stories on a lab made for them (an hour); SCENARIO=name for one, on a lab that is up
 	@if [ -n "$(SCENARIO)" ]; then $(BIN)/molecule test --scenario-name $(SCENARIO) --destroy never --no-command-borders; \
 	else $(BIN)/ansible localhost --become --module-name ansible.builtin.apt --args "name=chromium install_recommends=false update_cache=true" \
 	&& $(BIN)/pytest --capture=no --override-ini addopts= -p no:cacheprovider tests/scenarios; fi
 
 test: lint unit molecule ## Everything, cheapest first
+
+test-chaos: dev ## On a lab that is up: the controller is killed at every task of a rollout
+	@CHAOS_SAMPLE=1 $(BIN)/pytest --capture=no --override-ini addopts= -p no:cacheprovider molecule/stories/tests/test_4_deployers.py -k killed_at_any
+
+bench: dev ## On a lab that is up: ours beside the usual playbook, as ratios
+	@$(BIN)/python bench/rollout.py
 
 lab: dev ## The lab's bare hosts
 	@$(BIN)/ansible-playbook playbooks/lab.yml

@@ -105,6 +105,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.qianjiang import engine_settings as settings
 from ansible.module_utils.qianjiang import systemd
+from ansible.module_utils.qianjiang.change import difference
 
 ROOT = Path("/")
 DAEMON = Path("etc/docker/daemon.json")
@@ -336,7 +337,7 @@ def main() -> None:
         changed=bool(changes),
         changes=changes,
         action=action or "",
-        diff={side: {change["name"]: change[side] for change in changes} for side in ("before", "after")},
+        diff=difference(changes),
     )
 
 

@@ -11,9 +11,11 @@ module: gateway_hold
 short_description: Keep servers of a gateway out of rotation before candidates start in their slots
 version_added: "0.1.0"
 description:
-  - Puts HAProxy servers into maintenance, so that a candidate gets no request before it is proven.
-  - No request is lost. A server that serves, because a run was killed after its switch, is drained first; and when the
-    other slot of its replica is out of rotation, that one is brought back before, as P(gateway_switch#module) does.
+  - Puts HAProxy servers into drain, so that a candidate gets no request before it is proven, and is checked all the
+    time. One that an operator put into maintenance is held as well, and is left there.
+  - No request is lost. When the server serves, because a run was killed after its switch, and the other slot of its
+    replica is out of rotation, that one is brought back first, as P(gateway_switch#module) does. Sessions that it has
+    are waited for, also those of a run that was killed while it drained.
   - When the other slot does not come up, the one that serves stays as it is, and is listed in RV(serving). Start no
     candidate of another release in that slot.
 attributes:
@@ -38,23 +40,9 @@ options:
         description: The server, C(<node>.<replica>.<slot>).
         type: str
         required: true
-  up_timeout:
-    description: How many seconds the other slot has to pass HAProxy's check, where it must be brought back.
-    type: float
-    default: 30
-  drain_timeout:
-    description: How many seconds sessions have to end; then they are cut.
-    type: float
-    default: 30
-  socket:
-    description: HAProxy's runtime socket, of level admin.
-    type: path
-    default: /run/haproxy/admin.sock
-  master_socket:
-    description: The socket of HAProxy's master process, which knows the sessions of workers from before a reload.
-      Not used when it does not exist.
-    type: path
-    default: /run/haproxy-master.sock
+extends_documentation_fragment:
+  - gateway
+  - gateway.timeouts
 author:
   - Qianjiangyuan Deploy contributors (@qianjiangyuan)
 """
@@ -85,8 +73,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.qianjiang.container import Difference
-from ansible.module_utils.qianjiang.haproxy import MASTER_SOCKET, SOCKET, HAProxyError, Runtime, Server, tables
+from ansible.module_utils.qianjiang.change import Change, difference
+from ansible.module_utils.qianjiang.haproxy import SOCKETS, TIMEOUTS, HAProxyError, Runtime, Server, tables
 
 Wanted = tuple[str, str]
 
@@ -99,24 +87,24 @@ def others(name: str, table: Mapping[str, Server]) -> list[Server]:
 
 def plan(
     wanted: Iterable[Wanted], current: Mapping[str, Mapping[str, Server]], missing_is_fine: bool = False
-) -> list[Difference]:
+) -> list[Change]:
     """The administrative states that change, in order."""
-    changes: list[Difference] = []
+    changes: list[Change] = []
     for backend, name in wanted:
         table = current.get(backend, {})
         server = table.get(name)
         if server is None:
             if not missing_is_fine:
                 raise HAProxyError(f"HAProxy has no server {backend}/{name}; it has {', '.join(table) or 'none'}")
-            changes.append({"name": f"{backend}/{name}", "before": "absent", "after": "maint"})
-        elif server.admin != "maint":
+            changes.append({"name": f"{backend}/{name}", "before": "absent", "after": "drain"})
+        elif server.admin == "ready":
             siblings = others(name, table)
             if server.serves and not siblings:
                 continue
             if server.serves and not any(sibling.serves for sibling in siblings):
                 back = siblings[0]
                 changes.append({"name": f"{backend}/{back.name}", "before": back.admin, "after": "ready"})
-            changes.append({"name": f"{backend}/{name}", "before": server.admin, "after": "maint"})
+            changes.append({"name": f"{backend}/{name}", "before": server.admin, "after": "drain"})
     return changes
 
 
@@ -127,10 +115,12 @@ def apply(runtime: Runtime, wanted: Iterable[Wanted], up_timeout: float, drain_t
     for backend, name in wanted:
         table = runtime.servers(backend)
         server = table[name]
-        if server.admin == "maint":
+        if server.admin != "ready":
+            if server.sessions:
+                cut += runtime.take_away(backend, [name], drain_timeout)
             continue
         if not server.up:
-            runtime.do(f"set server {backend}/{name} state maint")
+            runtime.do(f"set server {backend}/{name} state drain")
             continue
         siblings = others(name, table)
         if server.serves and not any(sibling.serves for sibling in siblings):
@@ -158,10 +148,8 @@ def main() -> None:
                     "server": {"type": "str", "required": True},
                 },
             },
-            "up_timeout": {"type": "float", "default": 30},
-            "drain_timeout": {"type": "float", "default": 30},
-            "socket": {"type": "path", "default": SOCKET},
-            "master_socket": {"type": "path", "default": MASTER_SOCKET},
+            **TIMEOUTS,
+            **SOCKETS,
         },
         supports_check_mode=True,
     )
@@ -178,7 +166,7 @@ def main() -> None:
             changes = [item for item in changes if item["name"].rpartition(".")[0] not in stay]
         result: dict[str, Any] = {
             "changed": bool(changes),
-            "diff": {side: {item["name"]: item[side] for item in changes} for side in ("before", "after")},
+            "diff": difference(changes),
             **outcome,
         }
     except HAProxyError as error:

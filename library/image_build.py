@@ -147,15 +147,9 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.qianjiang.arguments import (
-    LOGIN_TOGETHER,
-    REGISTRY_CLIENT,
-    Change,
-    difference,
-    logins,
-    registry_client,
-)
+from ansible.module_utils.qianjiang.arguments import LOGIN_TOGETHER, REGISTRY_CLIENT, logins, registry_client
 from ansible.module_utils.qianjiang.build_context import ContextError, entries, identity, tag
+from ansible.module_utils.qianjiang.change import Change, difference
 from ansible.module_utils.qianjiang.docker_cli import DockerCli, DockerCliError, Request
 from ansible.module_utils.qianjiang.dockerfile import PROXIES, Dockerfile, DockerfileError
 from ansible.module_utils.qianjiang.engine import EngineError, EngineNotFoundError, connect, translated

@@ -49,6 +49,11 @@ options:
       - Seconds to wait before the first new try; each further wait is twice as long.
     type: float
     default: 1
+  deadline:
+    description:
+      - Seconds after which the pull is given up, with all its tries and waits; V(0) for never.
+    type: float
+    default: 0
   min_free_bytes:
     description:
       - What must stay free on the file system of the engine's data folder, in bytes.
@@ -111,13 +116,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.qianjiang.arguments import (
-    LOGIN_TOGETHER,
-    REGISTRY_CLIENT,
-    Change,
-    difference,
-    registry_client,
-)
+from ansible.module_utils.qianjiang.arguments import LOGIN_TOGETHER, REGISTRY_CLIENT, registry_client
+from ansible.module_utils.qianjiang.change import Change, difference
 from ansible.module_utils.qianjiang.engine import EngineError, EngineNotFoundError, connect, translated
 from ansible.module_utils.qianjiang.image_reference import ImageReferenceError, parse
 from ansible.module_utils.qianjiang.registry import RegistryClient, RegistryError, walk
@@ -130,6 +130,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "registries": {"type": "list", "elements": "str", "required": True},
     "retries": {"type": "int", "default": 3},
     "backoff": {"type": "float", "default": 1.0},
+    "deadline": {"type": "float", "default": 0.0},
     "min_free_bytes": {"type": "int", "default": 1024**3},
     "unpack_factor": {"type": "float", "default": 3.0},
     **REGISTRY_CLIENT,
@@ -189,10 +190,30 @@ def check_space(folder: str, needed: int, keep: int) -> None:
         )
 
 
-def transferred(reference: str, events: Iterable[Mapping[str, Any]], layers: Mapping[str, int]) -> int:
+class Deadline:
+    """Seconds that a pull may take, from now; 0: any number."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
+        self._seconds, self._clock, self._sleep, self._begin = seconds, clock, sleep, clock()
+
+    def check(self, then: float = 0) -> None:
+        """Fail when they have passed, or will have `then` seconds from now."""
+        if self._seconds and self._clock() + then - self._begin >= self._seconds:
+            raise PullError(f"the image was not here after {self._seconds:g} s (deadline). What runs was left alone")
+
+    def wait(self, seconds: float) -> None:
+        """Wait, unless there is no time for it."""
+        self.check(then=seconds)
+        self._sleep(seconds)
+
+
+def transferred(
+    reference: str, events: Iterable[Mapping[str, Any]], layers: Mapping[str, int], deadline: Deadline
+) -> int:
     """Follow a pull to its end; the size of the layers that were not there before."""
     fetched = set()
     for event in events:
+        deadline.check()
         if "error" in event:
             if "no space left on device" in str(event["error"]):
                 raise PullError(f"pull {reference}: {event['error']}")
@@ -207,7 +228,7 @@ def first_success(
     attempt: Callable[[str], int],
     retries: int,
     backoff: float,
-    sleep: Callable[[float], None],
+    deadline: Deadline,
 ) -> Outcome:
     """Try registries in order, each again while its failure may pass; all reasons are in the error."""
     failures: list[str] = []
@@ -219,7 +240,7 @@ def first_success(
                 failures.append(str(error))
                 if number == retries or not getattr(error, "transient", True):
                     break
-                sleep(backoff * 2**number)
+                deadline.wait(backoff * 2**number)
     reasons = "\n".join(f"  {reason}" for reason in dict.fromkeys(failures))
     raise PullError(f"no registry gave the image. What runs was left alone. The reasons:\n{reasons}")
 
@@ -248,13 +269,15 @@ class ImagePull:
         with translated("ask the Docker Engine for its data folder"):
             folder = self.engine.info()["DockerRootDir"]
 
-        def attempt(registry: str) -> int:
-            return self._pull(registry, folder)
-
         params = self.params
-        return first_success(params["registries"], attempt, params["retries"], params["backoff"], time.sleep)
+        deadline = Deadline(params["deadline"], time.monotonic, time.sleep)
 
-    def _pull(self, registry: str, folder: str) -> int:
+        def attempt(registry: str) -> int:
+            return self._pull(registry, folder, deadline)
+
+        return first_success(params["registries"], attempt, params["retries"], params["backoff"], deadline)
+
+    def _pull(self, registry: str, folder: str, deadline: Deadline) -> int:
         params = self.params
         repository, digest = params["repository"], params["digest"]
         size, layers = sizes(registry_client(params, registry), repository, digest)
@@ -264,7 +287,7 @@ class ImagePull:
         login = {"username": params["username"], "password": params["password"]} if params["password"] else None
         with translated(f"pull {name}"):
             events = self.engine.pull(f"{registry}/{repository}", digest, stream=True, decode=True, auth_config=login)
-            size = transferred(name, events, layers)
+            size = transferred(name, events, layers, deadline)
         if not self._has(name):
             raise EngineError(f"pull {name}: the engine has no image with this digest afterwards")
         return size

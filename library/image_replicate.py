@@ -52,6 +52,11 @@ options:
       - Seconds after which the copy of an image is given up.
     type: int
     default: 3600
+  stall_timeout:
+    description:
+      - Seconds without a byte after which a copy is given up. A link that is cut closes no connection.
+    type: int
+    default: 120
 extends_documentation_fragment:
   - registry_client
 requirements:
@@ -101,20 +106,16 @@ bytes:
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.qianjiang.arguments import (
-    LOGIN_TOGETHER,
-    REGISTRY_CLIENT,
-    Change,
-    difference,
-    logins,
-    registry_client,
-)
+from ansible.module_utils.qianjiang.arguments import LOGIN_TOGETHER, REGISTRY_CLIENT, logins, registry_client
+from ansible.module_utils.qianjiang.change import Change, difference
 from ansible.module_utils.qianjiang.image_reference import ImageReference, ImageReferenceError, parse
 from ansible.module_utils.qianjiang.registry import Blob, RegistryClient, RegistryError, blobs
 from ansible.module_utils.qianjiang.skopeo import Skopeo, SkopeoError
+from ansible.module_utils.qianjiang.watched import run_watched
 
 ERRORS = (ImageReferenceError, RegistryError, SkopeoError)
 
@@ -124,6 +125,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "destination": {"type": "str", "required": True},
     "retries": {"type": "int", "default": 3},
     "copy_timeout": {"type": "int", "default": 3600},
+    "stall_timeout": {"type": "int", "default": 120},
     **REGISTRY_CLIENT,
 }
 
@@ -246,7 +248,8 @@ class ImageReplicate:
         if binary is None:
             raise SkopeoError("skopeo is missing on this host. On Debian: skopeo")
         name = f"{image.repository}@{image.digest}"
-        Skopeo(self.module.run_command, binary, self.module.tmpdir, self.params["ca_path"]).copy(
+        run = partial(run_watched, stall_timeout=self.params["stall_timeout"])
+        Skopeo(run, binary, self.module.tmpdir, self.params["ca_path"]).copy(
             f"docker://{source}/{name}",
             f"docker://{destination}/{name}",
             logins(self.params, source, destination),

@@ -98,6 +98,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.qianjiang import nfs_mounts, systemd
+from ansible.module_utils.qianjiang.change import difference
 from ansible.module_utils.qianjiang.nfs_mounts import Current, Mount
 
 ROOT = Path("/")
@@ -293,7 +294,7 @@ def main() -> None:
     module.exit_json(
         changed=bool(changes),
         changes=changes,
-        diff={side: {change["name"]: change[side] for change in changes} for side in ("before", "after")},
+        diff=difference(changes),
     )
 
 

@@ -8,42 +8,56 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: service_stop
-short_description: Stop the other containers of a replica, and keep the last ones for rollback
+short_description: Stop the other containers of replicas, keep the last ones for rollback, and say what runs
 version_added: "0.1.0"
 description:
-  - Records that O(keep) serves, then stops every other container of the replica with SIGTERM and, after the stop
-    timeout it was made with, SIGKILL.
+  - Records that O(replicas[].keep) serves, then stops every other container of the replica with SIGTERM and, after the
+    stop timeout it was made with, SIGKILL. Those of several replicas stop side by side.
   - The stopped ones stay for rollback, the newest C(keep_releases) of them. Older ones are removed, and so are those
     that a killed run left unproven, each with its image when nothing else uses that.
   - Call it when the gateway no longer forwards to the others.
-  - Refused when O(keep) does not run, or when its release is lower than the highest this node has seen and it is not
-    the one on record.
+  - Refused when the container to keep does not run, or when the rollout's number is lower than the highest this node
+    has seen and it is not the one on record.
+  - Ends with a look at the whole node, as P(service_compare#module) has it.
 attributes:
   check_mode:
-    description: Says what it would record, stop and remove, as if O(keep) were running.
+    description: Says what it would record, stop and remove, as if the containers to keep were running.
     support: full
   diff_mode:
     description: Shows the record, containers and images that change.
     support: full
 options:
-  service:
-    description: The service with every key, as the filter C(normalised_services) gives it.
-    type: dict
+  replicas:
+    description: The replicas that changed.
+    type: list
+    elements: dict
     required: true
-  replica:
-    description: The replica of this node, from 0.
-    type: int
-    default: 0
-  keep:
-    description: The container that serves now, as P(service_start#module) returned it.
-    type: str
-    required: true
-  state_path:
-    description: The directory where this node keeps its record of each service.
-    type: path
-    default: /var/lib/qianjiang/services
-requirements:
-  - Docker SDK for Python >= 5.0.3 (python3-docker)
+    suboptions:
+      service:
+        description: The service with every key, as the filter C(normalised_services) gives it.
+        type: dict
+        required: true
+      replica:
+        description: The replica of this node, from 0.
+        type: int
+        default: 0
+      keep:
+        description: The container that serves now, as P(service_start#module) returned it.
+        type: str
+        required: true
+      drop:
+        description: A container that is not kept for rollback, though it was healthy. It failed later.
+        type: str
+      number:
+        description: The number of the rollout. That of the container's release where it is left out.
+        type: int
+  services:
+    description: Every service that the catalogue places on this node, for the look at the end.
+    type: list
+    elements: dict
+    default: []
+extends_documentation_fragment:
+  - service
 author:
   - Qianjiangyuan Deploy contributors (@qianjiangyuan)
 """
@@ -51,8 +65,9 @@ author:
 EXAMPLES = r"""
 - name: Stop the old WebUI, which the gateway no longer forwards to
   service_stop:
-    service: "{{ services_normalised.webui }}"
-    keep: "{{ candidate.container }}"
+    replicas:
+      - service: "{{ services_normalised.webui }}"
+        keep: "{{ started.candidates[0].container }}"
 """
 
 RETURN = r"""
@@ -73,15 +88,27 @@ images_removed:
   returned: when not in check mode
   type: list
   elements: str
+services:
+  description: What then runs, as P(service_compare#module) returns it. In check mode, what runs now.
+  returned: success
+  type: dict
+orphans:
+  description: Likewise.
+  returned: success
+  type: list
+  elements: dict
 """
 
-import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.qianjiang.container import Difference
+from ansible.module_utils.qianjiang.change import Change, difference
+from ansible.module_utils.qianjiang.ending import end_containers
 from ansible.module_utils.qianjiang.engine import Engine, EngineError
+from ansible.module_utils.qianjiang.observation import observe_node
 from ansible.module_utils.qianjiang.secret import discreet
 from ansible.module_utils.qianjiang.service_state import (
     ACTIVE,
@@ -96,9 +123,8 @@ from ansible.module_utils.qianjiang.service_state import (
     update_state,
 )
 
-# The engine's own status of a process that SIGKILL ended
-_KILLED = 137
-_DEFAULT_STOP_TIMEOUT = 10
+# Changes of the node's record, not of its containers
+RECORD = ("current", "highest_release")
 
 
 def plan(
@@ -107,18 +133,25 @@ def plan(
     other_images: list[str],
     state: State,
     is_proven: Callable[[Owned], bool],
-) -> list[Difference]:
+) -> list[Change]:
     """What changes, in order: the record, containers (to stopped, or None: removed), images."""
     kept = _keeper(desired, containers, state)
     containers = [item for item in containers if item["container"] != kept["container"]]
-    changes: list[Difference] = []
+    changes: list[Change] = []
     recorded = state["current"].get(str(desired["replica"]))
     if recorded != kept["container"]:
         changes.append({"name": "current", "before": recorded, "after": kept["container"]})
-    if kept["release"] > state["highest_release"]:
-        changes.append({"name": "highest_release", "before": state["highest_release"], "after": kept["release"]})
+    number = _number(desired, kept)
+    if number > state["highest_release"]:
+        changes.append({"name": "highest_release", "before": state["highest_release"], "after": number})
     others = sorted(containers, key=lambda item: item["release"], reverse=True)
-    for_rollback = [item for item in others if is_proven(item)][: desired["keep_releases"]]
+    for_rollback: list[Owned] = []
+    for item in others:
+        # one of each release is enough: a container that was moved to another slot leaves its twin
+        known = {kept["release"], *(one["release"] for one in for_rollback)}
+        wanted = item["release"] not in known and item["container"] != desired.get("drop")
+        if wanted and len(for_rollback) < desired["keep_releases"] and is_proven(item):
+            for_rollback.append(item)
     gone = [item for item in others if item not in for_rollback]
     order: list[tuple[Owned, str | None]] = [
         *((item, "stopped") for item in for_rollback if item["status"] in ACTIVE),
@@ -128,6 +161,10 @@ def plan(
     used = {*other_images, kept["image_id"], *(item["image_id"] for item in for_rollback)}
     unused = sorted({item["image_id"] for item in gone} - used)
     return changes + [{"name": image, "before": "present", "after": None} for image in unused]
+
+
+def _number(desired: Mapping[str, Any], kept: Owned) -> int:
+    return int(desired.get("number") or kept["release"])
 
 
 def _keeper(desired: Mapping[str, Any], containers: list[Owned], state: State) -> Owned:
@@ -154,106 +191,115 @@ def _keeper(desired: Mapping[str, Any], containers: list[Owned], state: State) -
         raise ValueError(f"{name} is not there, so nothing is stopped; running: {running}")
     if kept["status"] != "running":
         raise ValueError(f"{name} is {kept['status']}, so nothing is stopped; start it first (service_start)")
-    refusal = fence(state, kept["service"], kept["release"])
+    refusal = fence(state, kept["service"], _number(desired, kept))
     # what is on record may stay, whatever candidate of a later release came and failed
     if refusal and state["current"].get(str(desired["replica"])) != name:
         raise ValueError(refusal)
     return kept
 
 
-def apply(engine: Engine, changes: list[Difference], images: Mapping[str, str]) -> dict[str, Any]:
-    """Stop and remove as planned. `images`: the reference of each image, by its id."""
-    stopped: list[dict[str, Any]] = []
-    images_removed: list[str] = []
-    for change in changes:
-        name, before, after = change["name"], change["before"], change["after"]
-        if before == "present":
-            reference = images.get(name, name)
-            if engine.remove_image(reference):
-                images_removed.append(reference)
-            continue
-        if before in ACTIVE:
-            stopped += _stop(engine, name)
-        if after is None:
-            engine.remove(name)
-    return {"stopped": stopped, "images_removed": images_removed}
+class Work(NamedTuple):
+    """What one replica needs."""
+
+    desired: Mapping[str, Any]
+    containers: list[Owned]
+    changes: list[Change]
+
+    @property
+    def gone(self) -> set[str]:
+        """The ids of the containers that it removes."""
+        removed = {change["name"] for change in self.changes if change["after"] is None}
+        return {item["id"] for item in self.containers if item["container"] in removed}
 
 
-def _stop(engine: Engine, name: str) -> list[dict[str, Any]]:
-    inspect = engine.inspect(name)
-    if inspect is None:
-        return []
-    timeout = inspect["Config"].get("StopTimeout")
-    begin = time.monotonic()
-    engine.stop(name, _DEFAULT_STOP_TIMEOUT if timeout is None else timeout)
-    state = (engine.inspect(name) or inspect)["State"]
-    return [
-        {
-            "container": name,
-            "seconds": round(time.monotonic() - begin, 2),
-            "killed": state["ExitCode"] == _KILLED and not state.get("OOMKilled"),
-            "exit_code": state["ExitCode"],
-        }
-    ]
+def look(
+    engine: Engine,
+    wanted: Mapping[str, Any],
+    entries: Sequence[Mapping[str, Any]],
+    params: Mapping[str, Any],
+    gone: Iterable[str] = (),
+) -> Work:
+    """Read and plan one replica. `gone`: containers that others remove, which need their images no longer."""
+    name, replica = wanted["service"]["name"], wanted["replica"]
+    mine = [item for item in owned(entries) if (item["service"], item["replica"]) == (name, replica)]
+    ids = {item["id"] for item in mine} | set(gone)
+    other_images = [entry["ImageID"] for entry in entries if entry["Id"] not in ids]
+    desired = {
+        "replica": replica,
+        "keep": wanted["keep"],
+        "drop": wanted["drop"],
+        "number": wanted["number"],
+        "keep_releases": wanted["service"]["keep_releases"],
+        "service": name,
+        "assume": params["assume"],
+    }
+    state = read_state(params["state_path"], name)
+    changes = plan(desired, mine, other_images, state, lambda item: proven(engine.inspect(item["id"])))
+    return Work(desired, mine, changes)
+
+
+def stop(module: AnsibleModule, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Read, plan, apply, look."""
+    engine = Engine()
+    entries = engine.containers()
+    seen = dict(params) | {"assume": module.check_mode}
+    alone = [look(engine, wanted, entries, seen) for wanted in params["replicas"]]
+    gone = {container for item in alone for container in item.gone}
+    work = [look(engine, wanted, entries, seen, gone) for wanted in params["replicas"]] if len(alone) > 1 else alone
+    changes = [change for item in work for change in item.changes]
+    names = {container["container"] for item in work for container in item.containers}
+    outcome: dict[str, Any] = {
+        "changed": bool(changes),
+        "diff": difference(changes),
+        "removed": [item["name"] for item in changes if item["name"] in names and item["after"] is None],
+    }
+    if module.check_mode:
+        return {**outcome, **observe_node(engine, params["services"], params["state_path"])}
+    # First the records, then the stops: killed in between, the next run finds what serves and stops the rest
+    for item in work:
+        update_state(params["state_path"], item.desired["service"], partial(recorded, item.desired, item.containers))
+    images = {entry["ImageID"]: entry["Image"] for entry in entries}
+    with ThreadPoolExecutor(max_workers=max(len(work), 1)) as pool:
+        done = list(pool.map(lambda item: end_containers(Engine(), _endings(item.changes), images), work))
+    outcome |= {key: [entry for item in done for entry in item[key]] for key in ("stopped", "images_removed")}
+    return {**outcome, **observe_node(engine, params["services"], params["state_path"])}
+
+
+def _endings(changes: Sequence[Change]) -> list[Change]:
+    return [change for change in changes if change["name"] not in RECORD]
+
+
+def recorded(desired: Mapping[str, Any], containers: list[Owned], state: State) -> State:
+    """The record with this container as the one that serves. The fence is asked again: time has passed."""
+    kept = _keeper({**desired, "assume": False}, containers, state)
+    return {
+        "highest_release": max(state["highest_release"], _number(desired, kept)),
+        "current": {**state["current"], str(desired["replica"]): desired["keep"]},
+    }
 
 
 def main() -> None:
     """Run the module."""
+    replica = {
+        "service": {"type": "dict", "required": True},
+        "replica": {"type": "int", "default": 0},
+        "keep": {"type": "str", "required": True},
+        "drop": {"type": "str"},
+        "number": {"type": "int"},
+    }
     module = discreet(AnsibleModule)(
         argument_spec={
-            "service": {"type": "dict", "required": True},
-            "replica": {"type": "int", "default": 0},
-            "keep": {"type": "str", "required": True},
+            "replicas": {"type": "list", "elements": "dict", "required": True, "options": replica},
+            "services": {"type": "list", "elements": "dict", "default": []},
             "state_path": {"type": "path", "default": STATE_PATH},
         },
         supports_check_mode=True,
     )
-    params = module.params
     try:
-        result = stop(module, params)
+        result = stop(module, module.params)
     except (EngineError, StateError, ValueError) as error:
         module.fail_json(msg=f"service_stop: {error}")
     module.exit_json(**result)
-
-
-def stop(module: AnsibleModule, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Read, plan, apply."""
-    name, replica = params["service"]["name"], params["replica"]
-    engine = Engine()
-    entries = engine.containers()
-    mine = [item for item in owned(entries) if (item["service"], item["replica"]) == (name, replica)]
-    ids = {item["id"] for item in mine}
-    other_images = [entry["ImageID"] for entry in entries if entry["Id"] not in ids]
-    desired = {
-        "replica": replica,
-        "keep": params["keep"],
-        "keep_releases": params["service"]["keep_releases"],
-        "assume": module.check_mode,
-    }
-    state = read_state(params["state_path"], name)
-    changes = plan(desired, mine, other_images, state, lambda item: proven(engine.inspect(item["id"])))
-    names = {item["container"] for item in mine}
-    outcome: dict[str, Any] = {
-        "changed": bool(changes),
-        "diff": {side: {item["name"]: item[side] for item in changes} for side in ("before", "after")},
-        "removed": [item["name"] for item in changes if item["name"] in names and item["after"] is None],
-    }
-    if not module.check_mode:
-        # First the record, then the stops: killed in between, the next run finds what serves and stops the rest
-        update_state(params["state_path"], name, lambda found: recorded(found, replica, mine, params["keep"]))
-        images = {entry["ImageID"]: entry["Image"] for entry in entries if entry["Id"] in ids}
-        work = [item for item in changes if item["name"] not in ("current", "highest_release")]
-        outcome |= apply(engine, work, images)
-    return outcome
-
-
-def recorded(state: State, replica: int, containers: list[Owned], keep: str) -> State:
-    """The record with this container as the one that serves. The fence is asked again: time has passed."""
-    kept = _keeper({"replica": replica, "keep": keep}, containers, state)
-    return {
-        "highest_release": max(state["highest_release"], kept["release"]),
-        "current": {**state["current"], str(replica): keep},
-    }
 
 
 if __name__ == "__main__":

@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 from ansible.module_utils.qianjiang.registry import RegistryClient
 
@@ -21,14 +21,6 @@ REGISTRY_CLIENT: dict[str, dict[str, Any]] = {
 LOGIN_TOGETHER = [("username", "password")]
 
 
-class Change(TypedDict):
-    """One thing that a module changes; None stands for: not there."""
-
-    name: str
-    before: Any
-    after: Any
-
-
 def registry_client(params: Mapping[str, Any], registry: str) -> RegistryClient:
     """A client of one registry, with the options of a module."""
     return RegistryClient(registry, params["username"], params["password"], params["ca_path"], params["timeout"])
@@ -37,14 +29,6 @@ def registry_client(params: Mapping[str, Any], registry: str) -> RegistryClient:
 def logins(params: Mapping[str, Any], *registries: str) -> dict[str, tuple[str | None, str | None]]:
     """The module's username and password for each registry."""
     return dict.fromkeys(registries, (params["username"], params["password"]))
-
-
-def difference(plan: Sequence[Change]) -> dict[str, dict[str, Any]]:
-    """A plan as Ansible shows differences."""
-    return {
-        "before": {change["name"]: change["before"] for change in plan},
-        "after": {change["name"]: change["after"] for change in plan},
-    }
 
 
 def write_private(file: Path, text: str) -> Path:

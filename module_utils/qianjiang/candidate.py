@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from ansible.module_utils.qianjiang.container import SLOTS, Difference, create_body
+from ansible.module_utils.qianjiang.change import Change
+from ansible.module_utils.qianjiang.container import SLOTS, create_body, moved_body
 from ansible.module_utils.qianjiang.engine import Engine, EngineError
 from ansible.module_utils.qianjiang.probe import (
     NO_VERDICT,
@@ -23,6 +24,12 @@ from ansible.module_utils.qianjiang.probe import (
 )
 from ansible.module_utils.qianjiang.service_state import ACTIVE, Owned
 
+# What becomes of a candidate that failed
+SERVES = "it serves, so it was left alone"
+STOPPED = "it was stopped again, and is kept; what serves was not touched"
+REMOVED = "it was removed, what serves was not touched"
+_STOP_TIMEOUT = 10
+
 
 class CandidateFailedError(Exception):
     """The candidate is not proven; `facts` go into the result."""
@@ -33,13 +40,13 @@ class CandidateFailedError(Exception):
 
 
 class Decision(NamedTuple):
-    """What to do: `create`, `start` (a stopped one again) or `adopt` (one that runs)."""
+    """What to do: `create`, `start` (a stopped one), `move` (it, to the other slot) or `adopt` (one that runs)."""
 
     action: str
     container: str
     slot: str
     remove: list[str]
-    changes: list[Difference]
+    changes: list[Change]
     frees_port: bool = False
 
 
@@ -47,7 +54,7 @@ def plan(
     wanted: Mapping[str, str],
     containers: list[Owned],
     recorded: str | None,
-    differences: Callable[[Owned], list[Difference]],
+    differences: Callable[[Owned], list[Change]],
     is_proven: Callable[[Owned], bool],
 ) -> Decision:
     """Decide how `wanted` (container, slot) comes to run, given the replica's containers."""
@@ -81,9 +88,7 @@ def plan(
         and item is not same
         and (item["slot"] == slot if item["status"] in ACTIVE else not is_proven(item))
     ]
-    changes: list[Difference] = [
-        {"name": item["container"], "before": item["status"], "after": None} for item in left_over
-    ]
+    changes: list[Change] = [{"name": item["container"], "before": item["status"], "after": None} for item in left_over]
     remove = [item["container"] for item in left_over]
     if action == "create" and same is not None:
         remove.append(name)
@@ -97,6 +102,36 @@ def plan(
     return Decision(action, name, slot, remove, changes, any(item["slot"] == slot for item in freed))
 
 
+def plan_restore(
+    wanted: Mapping[str, str],
+    containers: list[Owned],
+    recorded: str | None,
+    is_proven: Callable[[Owned], bool],
+) -> Decision:
+    """Decide how a kept container comes to run again, as it is, in the slot that is free."""
+    name, slot = wanted["container"], wanted["slot"]
+    kept = next((item for item in containers if item["container"] == name), None)
+    if kept is None:
+        there = ", ".join(item["container"] for item in containers) or "none"
+        raise ValueError(f"{name} was not kept on this node; there are {there}")
+    if kept["status"] == "running":
+        return Decision("adopt", name, kept["slot"], [], [])
+    left_over = [
+        item
+        for item in containers
+        if item is not kept
+        and item["container"] != recorded
+        and (item["slot"] == slot if item["status"] in ACTIVE else not is_proven(item))
+    ]
+    changes: list[Change] = [
+        *({"name": item["container"], "before": item["status"], "after": None} for item in left_over),
+        {"name": name, "before": kept["status"], "after": f"running in slot {slot}"},
+    ]
+    freed = any(item["slot"] == slot and item["status"] in ACTIVE for item in left_over)
+    action = "start" if kept["slot"] == slot else "move"
+    return Decision(action, name, slot, [item["container"] for item in left_over], changes, freed)
+
+
 def apply(
     engine: Engine, decision: Decision, spec: Mapping[str, Any], params: Mapping[str, Any], *, serves: bool
 ) -> dict[str, Any]:
@@ -108,6 +143,8 @@ def apply(
     try:
         if decision.action == "create":
             engine.create(create_body(spec), name)
+        elif decision.action == "move":
+            _move(engine, name, decision.slot, spec["host_port"])
         elif decision.action == "start":
             # as for a new one: ending is failing, not a reason to start once more
             engine.set_restart(name, "no")
@@ -122,26 +159,40 @@ def apply(
         if not serves:
             engine.set_restart(name, "unless-stopped")
     except (EngineError, UnprovenError) as error:
-        raise _failed(engine, name, error, params["log_lines"], serves) from error
+        is_kept = params.get("restore") and decision.action != "move"
+        fate = SERVES if serves else STOPPED if is_kept else REMOVED
+        raise _failed(engine, name, error, params["log_lines"], fate) from error
     return {"probes": seen.probes, "seconds": round(time.monotonic() - begin, 2)}
 
 
-def _failed(engine: Engine, name: str, error: Exception, lines: int, serves: bool) -> CandidateFailedError:
+def _move(engine: Engine, name: str, slot: str, host_port: int | None) -> None:
+    """The same container in another slot. The old one stays, under another name, until a rollout has ended well."""
+    inspect = engine.inspect(name)
+    if inspect is None:
+        raise EngineError(f"{name} was removed by someone else just now; run this again")
+    engine.rename(name, f"{name}.{inspect['Id'][:12]}")
+    engine.create(moved_body(inspect, slot, host_port), name)
+
+
+def _failed(engine: Engine, name: str, error: Exception, lines: int, fate: str) -> CandidateFailedError:
     state = (engine.inspect(name) or {}).get("State") or {}
     log = engine.logs(name, lines) if state else []
-    if not serves:
+    if fate == REMOVED:
         engine.remove(name)
+    elif fate == STOPPED and state:
+        # kept for rollback as before
+        engine.set_restart(name, "unless-stopped")
+        engine.stop(name, _STOP_TIMEOUT)
     reason = str(error)
-    outcome = "it serves, so it was left alone" if serves else "it was removed, what serves was not touched"
     words = f". Its last log lines:\n{chr(10).join(log)}" if log else ". It logged nothing"
     message = f"{name} {reason}" if isinstance(error, UnprovenError) else reason
     facts = {
         "reason": reason,
         "exit_code": None if state.get("Running") else state.get("ExitCode"),
         "log": log,
-        "removed": not serves,
+        "removed": fate == REMOVED,
     }
-    return CandidateFailedError(f"{message}; {outcome}{words}", facts)
+    return CandidateFailedError(f"{message}; {fate}{words}", facts)
 
 
 def observe(

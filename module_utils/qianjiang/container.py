@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, TypedDict
+from typing import Any
 
+from ansible.module_utils.qianjiang.change import Change
 from ansible.module_utils.qianjiang.release import configuration_hash
 from ansible.module_utils.qianjiang.secret import hide_secret
 
@@ -28,14 +29,6 @@ _SIZES = {"": 1, "b": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 _SECOND = 1_000_000_000
 # Engines from 25.0 probe each 5 s while a container starts, whatever its interval is, unless told otherwise
 _START_INTERVAL = 1
-
-
-class Difference(TypedDict):
-    """One thing that differs; None stands for: not there."""
-
-    name: str
-    before: Any
-    after: Any
 
 
 def container_name(service: str, replica: int, release: int) -> str:
@@ -188,7 +181,7 @@ def observed_spec(inspect: Mapping[str, Any], image_inspect: Mapping[str, Any] |
     }
 
 
-def compare(spec: Mapping[str, Any], observed: Mapping[str, Any]) -> list[Difference]:
+def compare(spec: Mapping[str, Any], observed: Mapping[str, Any]) -> list[Change]:
     """What a new container would change, by name, sorted. The empty list: nothing."""
     before, after = _flat(observed), _flat(spec)
     defaults = observed["image_defaults"]
@@ -262,6 +255,26 @@ def create_body(spec: Mapping[str, Any], restart: str = "no") -> dict[str, Any]:
         body["ExposedPorts"] = {port: {}}
         body["HostConfig"]["PortBindings"] = {port: [{"HostPort": str(spec["host_port"])}]}
     return body
+
+
+def moved_body(inspect: Mapping[str, Any], slot: str, host_port: int | None) -> dict[str, Any]:
+    """A create request for what `inspect` shows, in another slot. Its host's name was the old one's id: left out."""
+    config, host = dict(inspect["Config"]), dict(inspect["HostConfig"])
+    for key in ("Hostname", "Domainname"):
+        config.pop(key, None)
+    config["Labels"] = {**(config.get("Labels") or {}), f"{LABEL}slot": slot}
+    told = f"{IDENTITY}SLOT="
+    config["Env"] = [f"{told}{slot}" if item.startswith(told) else item for item in config.get("Env") or []]
+    host["RestartPolicy"] = {"Name": "no"}
+    if host_port:
+        host["PortBindings"] = {port: [{"HostPort": str(host_port)}] for port in host.get("PortBindings") or {}}
+    return config | {"HostConfig": host}
+
+
+def published_port(inspect: Mapping[str, Any]) -> int | None:
+    """The host port of a container, also of one that is stopped; None where it publishes none."""
+    bindings = (inspect["HostConfig"].get("PortBindings") or {}).values()
+    return next((int(host["HostPort"]) for hosts in bindings for host in hosts or []), None)
 
 
 def _flat(spec: Mapping[str, Any]) -> dict[str, Any]:

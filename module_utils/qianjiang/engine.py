@@ -113,6 +113,11 @@ class Engine:
         except EngineNotFoundError:
             return None
 
+    def image_names(self) -> list[str]:
+        """`registry/repository@digest` of every image in the engine that came from a registry."""
+        with translated("list images"):
+            return sorted(name for image in self._client.images() for name in image.get("RepoDigests") or [])
+
     def create(self, body: dict[str, Any], name: str) -> str:
         """A new container from the body of a create request; returns its id."""
         with translated(f"create {name}"):
@@ -122,6 +127,11 @@ class Engine:
         """Start a container."""
         with translated(f"start {container}"):
             self._client.start(container)
+
+    def rename(self, container: str, name: str) -> None:
+        """Give a container another name."""
+        with translated(f"rename {container}"):
+            self._client.rename(container, name)
 
     def set_restart(self, container: str, policy: str) -> None:
         """Change a container's restart policy."""

@@ -1,166 +1,113 @@
 # Copyright: (c) 2026, Qianjiangyuan Deploy contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The plan of a rollout: from what the nodes run and what the catalogue asks for, who changes what, in which order.
+"""The plan of a rollout: from what the nodes run and what is asked for, who changes what, in which order.
 
-Pure: no clock, no network, no files. What is shown is what is applied, and the plan after it is empty.
+Pure: no clock, no network, no files. What is shown is what is applied, and the plan after it is empty. A rollout, a
+rollback and a restart are the same plan with other targets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypedDict
 
-from ansible.module_utils.qianjiang.release import configuration_hash
+from ansible.module_utils.qianjiang.change import Change
+from ansible.module_utils.qianjiang.container import SLOTS, container_name
+from ansible.module_utils.qianjiang.drain import plan_drain
+from ansible.module_utils.qianjiang.policy import Policy
+from ansible.module_utils.qianjiang.rotation import Tables, other_slot, server_name
+from ansible.module_utils.qianjiang.target import TARGETS, PlanError, Platform, Target, short
+from ansible.module_utils.qianjiang.wave import MAX_STAGES, Stage, ranks, stage
+
+DRAINING = ("drain", "undrain")
+VERBS = (*TARGETS, *DRAINING, "retire")
+# Verbs that take away what the catalogue does not ask for
+REMOVING = ("scale", "retire")
+# Seconds that the clocks of two nodes may differ, with the time that looking at them takes
+CLOCK_TOLERANCE = 60
 
 
-class PlanError(Exception):
-    """Nothing can be planned; the message says what to do."""
+class Seen(TypedDict):
+    """What the node's record said when the plan was made. One that says another thing later is another rollout's."""
+
+    highest_release: int
+    recorded: str | None
 
 
 class Replica(TypedDict):
     """What changes in one replica on one node."""
 
     replica: int
-    slot: str  # where the release runs afterwards
-    start: bool  # False: the release runs already, only left-overs are stopped
-    current: str | None  # the container that serves now
+    container: str  # serves afterwards
+    slot: str  # where it runs
+    start: bool  # False: it runs already, only left-overs are stopped
+    restore: bool  # it is a kept one, started again as it is
+    rotate: bool  # False: an operator drained the replica, and it stays out of rotation
+    current: str | None  # serves now
+    current_slot: str | None
     from_release: int | None
     from_digest: str | None
-    differences: list[dict[str, Any]]
+    seen: Seen | None
+    differences: list[Change]
 
 
 class Step(TypedDict):
     """A service on a node."""
 
     service: str
+    number: int  # of the rollout; nodes refuse a lower one than they have seen
     release: int
     digest: str
     repository: str
-    reference: str  # the datacenter's registry and the repository
-    pull: bool  # a container is made from the image
+    reference: str  # registry and repository by which the node knows the image, or will
+    pull: bool  # a container is made from the image, and the node lacks it
     replicas: list[Replica]
 
 
-class Release(TypedDict):
-    """A service at one digest and one configuration, and the number it has."""
+class Removal(TypedDict):
+    """What goes from a node. `replicas`: how many stay. `servers`: those of its slots that its gateways know."""
 
-    release: int
-    digest: str
-    configuration: str
-    changed: bool
+    service: str
+    replicas: int
+    containers: list[str]
+    servers: list[str]
 
 
 class Plan(TypedDict):
-    """`nodes` is in rollout order; `steps`, `images` and `holds` have no key where there is nothing to do."""
+    """`nodes` and `leads` are in rollout order; `steps`, `images`, `holds` lack a key where there is nothing to do."""
 
+    verb: str
+    names: list[str]
     changed: bool
-    services: dict[str, Release]
+    services: dict[str, Target]
+    stages: list[Stage]
+    waves: list[Any]
     nodes: list[str]
+    leads: list[str]  # the first node of each datacenter: does what is done once in it
     steps: dict[str, list[Step]]
     images: dict[str, list[str]]  # datacenter → repository@digest its registry must have
-    holds: dict[str, list[dict[str, str]]]  # datacenter → servers kept out of rotation until their candidate is proven
+    holds: dict[str, list[dict[str, str]]]  # datacenter → servers to take out of rotation before their candidate starts
+    switches: dict[str, list[dict[str, Any]]]  # node → what its gateways do, for a drain
+    removals: dict[str, list[Removal]]  # node → what is too much there
     orphans: list[dict[str, Any]]
+    away: list[str]  # nodes that could not be reached
+    policy: Policy
     summary: list[str]
 
 
-def short(digest: str | None) -> str:
-    """The first twelve hex digits of a digest, as people compare them."""
-    return digest.removeprefix("sha256:")[:12] if digest else "nothing"
+class Request(TypedDict, total=False):
+    """What is asked for: a verb of VERBS, the services in dependency order, for a rollback the release to go `to`.
 
-
-def release_number(name: str, digest: str, configuration: str, comparisons: Mapping[str, Any]) -> int:
-    """The highest number that any node has seen, where a node runs just this under it; else one more."""
-    found = [comparison["services"][name] for comparison in comparisons.values() if name in comparison["services"]]
-    highest = max((service["highest_release"] for service in found), default=0)
-    for service in found:
-        for replica in service["replicas"]:
-            current = replica["current"]
-            if current and (current["release"], current["digest"], current["configuration"]) == (
-                highest,
-                digest,
-                configuration,
-            ):
-                return highest
-    return highest + 1
-
-
-def plan_replica(replica: Mapping[str, Any]) -> Replica | None:
-    """What changes in a replica, or None."""
-    current = replica["current"]
-    start = current is None or bool(replica["differences"])
-    if not start and not replica["extra"]:
-        return None
-    return {
-        "replica": replica["replica"],
-        "slot": replica["free_slot"] if start else current["slot"],
-        "start": start,
-        "current": current["container"] if current else None,
-        "from_release": current["release"] if current else None,
-        "from_digest": current["digest"] if current else None,
-        "differences": list(replica["differences"]),
-    }
-
-
-def plan_rollout(
-    services: Mapping[str, Mapping[str, Any]],
-    order: Iterable[str],
-    datacenters: Mapping[str, Mapping[str, Any]],
-    digests: Mapping[str, str],
-    comparisons: Mapping[str, Mapping[str, Any]],
-) -> Plan:
-    """Compare what is asked for with what runs.
-
-    `services` and `order` are the normalised catalogue; `datacenters` maps a name, in rollout order, to
-    `{"registry", "nodes"}`; `digests` maps a service to the digest its tag has at the origin; `comparisons` maps a node
-    to what service_compare returned there. A node without a comparison is left out.
-
-    Raises PlanError where a service of `order` has no digest.
+    `names`: the services as they were named on the command line, which may be ones that the catalogue lacks.
+    `nodes`: those to drain or undrain.
     """
-    order = list(order)
-    missing = [name for name in order if name not in digests]
-    if missing:
-        raise PlanError(f"the origin has no image of {', '.join(missing)}: run playbooks/build.yml first")
-    plan: Plan = {
-        "changed": False,
-        "services": {},
-        "nodes": [],
-        "steps": {},
-        "images": {},
-        "holds": {},
-        "orphans": [],
-        "summary": [],
-    }
-    for name in order:
-        configuration = configuration_hash(services[name])
-        plan["services"][name] = {
-            "release": release_number(name, digests[name], configuration, comparisons),
-            "digest": digests[name],
-            "configuration": configuration,
-            "changed": False,
-        }
-    for datacenter, place in datacenters.items():
-        for node in place["nodes"]:
-            if node not in comparisons:
-                continue
-            plan["orphans"] += [{"node": node, **orphan} for orphan in comparisons[node]["orphans"]]
-            for name in order:
-                if datacenter in services[name]["placement"]["datacenters"]:
-                    replicas = comparisons[node]["services"][name]["replicas"]
-                    _plan_service(plan, services[name], Place(datacenter, place["registry"], node), replicas)
-    plan["changed"] = bool(plan["steps"])
-    plan["summary"] = _summarise(plan, datacenters)
-    return plan
 
-
-def idle_slot(replica: Replica) -> str:
-    """The slot that must not get requests: the candidate's, or that of what is left over."""
-    return replica["slot"] if replica["start"] else other_slot(replica["slot"])
-
-
-def other_slot(slot: str) -> str:
-    """The other one of the two slots of a replica."""
-    return {"a": "b", "b": "a"}[slot]
+    verb: str
+    order: list[str]
+    names: list[str]
+    nodes: list[str]
+    to: str
 
 
 class Place(NamedTuple):
@@ -171,55 +118,396 @@ class Place(NamedTuple):
     node: str
 
 
-def _plan_service(plan: Plan, service: Mapping[str, Any], place: Place, found: Iterable[Mapping[str, Any]]) -> None:
-    name = service["name"]
-    release = plan["services"][name]
-    datacenter, registry, node = place
-    planned = [plan_replica(replica) for replica in found]
-    replicas = [replica for replica in planned if replica is not None]
-    if not replicas:
-        return
-    release["changed"] = True
-    if node not in plan["steps"]:
-        plan["nodes"].append(node)
-        plan["steps"][node] = []
-    plan["steps"][node].append(
-        {
-            "service": name,
-            "release": release["release"],
-            "digest": release["digest"],
-            "repository": service["repository"],
-            "reference": f"{registry}/{service['repository']}",
-            "pull": any(replica["start"] for replica in replicas),
-            "replicas": replicas,
-        }
-    )
-    started = [replica for replica in replicas if replica["start"]]
-    image = f"{service['repository']}@{release['digest']}"
-    if started and image not in plan["images"].setdefault(datacenter, []):
-        plan["images"][datacenter].append(image)
-    if service["gateway"]:
-        plan["holds"].setdefault(datacenter, []).extend(
-            {"backend": name, "server": f"{node}.{replica['replica']}.{idle_slot(replica)}"} for replica in replicas
+def plan_replica(
+    replica: Mapping[str, Any], name: str, target: Target, verb: str, kept: Iterable[Any]
+) -> Replica | None:
+    """What changes in a replica, or None. `kept`: the stopped containers of the service on this node."""
+    current = replica["current"]
+    differences = list(replica["differences"])
+    restored = None
+    if verb == "scale":
+        differences, start = [], current is None
+    elif verb == "rollback":
+        at_target = current is not None and current["release"] == target["release"] and current["running"]
+        # a rollback that was killed has started it already
+        running = [item for item in replica["extra"] if item["release"] == target["release"]]
+        mine = [item for item in kept if (item["replica"], item["release"]) == (replica["replica"], target["release"])]
+        if current is not None and current["release"] == target["release"]:
+            # it serves, but has ended
+            mine = [current | {"differences": differences}]
+        restored = next(iter([*running, *mine]), None) if not at_target else None
+        differences = list(restored["differences"]) if restored and not running else []
+        start = restored is not None
+    elif verb == "restart":
+        differences = [*differences, Change(name="restart", before=None, after=f"r{target['release']}")]
+        start = True
+    else:
+        start = current is None or bool(differences)
+    if not start and not replica["extra"]:
+        return None
+    serves = container_name(name, replica["replica"], target["release"]) if start else str(current["container"])
+    slot = replica["free_slot"] if start else current["slot"]
+    back = restored["container"] if restored else None
+    others = {item["slot"] for item in (current, *replica["extra"]) if item and item["container"] != back}
+    if restored and restored["slot"] not in others:
+        slot = restored["slot"]
+    return {
+        "replica": replica["replica"],
+        "container": str(restored["container"]) if restored else serves,
+        "slot": slot,
+        "start": start,
+        "restore": restored is not None,
+        "rotate": not replica.get("drained", False),
+        "current": current["container"] if current else None,
+        "current_slot": current["slot"] if current else None,
+        "from_release": current["release"] if current else None,
+        "from_digest": current["digest"] if current else None,
+        "seen": None,
+        "differences": differences,
+    }
+
+
+def plan_rollout(request: Request, platform: Platform, policy: Policy) -> Plan:
+    """Compare what is asked for with what runs.
+
+    Raises PlanError where a service has no digest at the origin, a release to go back to is not there, a node is away
+    and the policy says `stop`, or services depend on each other in more than MAX_STAGES steps.
+    """
+    verb, order = request.get("verb", "rollout"), list(request["order"])
+    if verb not in VERBS:
+        raise PlanError(f'verb: expected one of {", ".join(VERBS)}, got "{verb}"')
+    names = list(request.get("names", [])) or (order if verb != "retire" else [])
+    _assert_possible(verb, order, platform, policy)
+    plan: Plan = {
+        "verb": verb,
+        "names": names,
+        "changed": False,
+        "services": {},
+        "stages": [],
+        "waves": [],
+        "nodes": [],
+        "leads": [],
+        "steps": {},
+        "images": {},
+        "holds": {},
+        "switches": {},
+        "removals": {},
+        "orphans": [],
+        "away": list(platform.away),
+        "policy": policy,
+        "summary": [],
+    }
+    for name in order if verb in TARGETS else ():
+        plan["services"][name] = TARGETS[verb](name, platform, request.get("to", ""))
+    for datacenter in policy["order"]:
+        place = platform.datacenters[datacenter]
+        for node in (node for node in place["nodes"] if node in platform.nodes):
+            plan["orphans"] += [{"node": node, **orphan} for orphan in platform.nodes[node]["orphans"]]
+            for name in plan["services"]:
+                if datacenter in platform.services[name]["placement"]["datacenters"]:
+                    _plan_service(plan, name, platform, Place(datacenter, place["registry"], node))
+    if verb in DRAINING:
+        plan["switches"] = plan_drain(verb, request.get("nodes", []), platform)
+    if verb in REMOVING:
+        plan["removals"] = plan_removals(verb, names, platform)
+    _order(plan, list(plan["services"]), platform)
+    plan["changed"] = bool(plan["steps"] or plan["removals"] or plan["switches"])
+    plan["summary"] = _summarise(plan)
+    return plan
+
+
+def _assert_possible(verb: str, order: Sequence[str], platform: Platform, policy: Policy) -> None:
+    missing = [name for name in order if name not in platform.digests] if verb in ("rollout", "restart") else []
+    if missing:
+        raise PlanError(f"the origin has no image of {', '.join(missing)}: run playbooks/build.yml first")
+    if platform.away and policy["unreachable"] == "stop":
+        raise PlanError(
+            f"{', '.join(platform.away)} cannot be reached, so nothing is changed anywhere; "
+            "to go on without, say datacenters.unreachable: continue, or --limit"
+        )
+    clocks = {node: float(seen["clock"]) for node, seen in platform.nodes.items() if "clock" in seen}
+    if clocks and max(clocks.values()) - min(clocks.values()) > CLOCK_TOLERANCE:
+        middle = sorted(clocks.values())[len(clocks) // 2]
+        wrong = max(clocks, key=lambda node: abs(clocks[node] - middle))
+        raise PlanError(
+            f"the clock of {wrong} is {abs(clocks[wrong] - middle):.0f} s off; locks and certificates need right ones: "
+            "mend its time synchronisation"
+        )
+    levels = ranks(platform.services, order)
+    if len(levels) > MAX_STAGES:
+        deep = levels[-1][0]
+        raise PlanError(
+            f"services.{deep}.depends_on: expected a chain of at most {MAX_STAGES} services, got {len(levels)}; "
+            "roll out some of them by -e service="
         )
 
 
-def _summarise(plan: Plan, datacenters: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _plan_service(plan: Plan, name: str, platform: Platform, place: Place) -> None:
+    service, seen, target = (
+        platform.services[name],
+        platform.nodes[place.node]["services"][name],
+        plan["services"][name],
+    )
+    planned = [plan_replica(replica, name, target, plan["verb"], seen["kept"]) for replica in seen["replicas"]]
+    replicas = [replica for replica in planned if replica is not None]
+    if not replicas:
+        return
+    for replica in replicas:
+        observed = seen["replicas"][replica["replica"]]
+        replica["seen"] = {"highest_release": seen["highest_release"], "recorded": observed.get("recorded")}
+        if replica["start"] and observed.get("port_holder"):
+            raise PlanError(
+                f"{place.node}: the port of slot {replica['slot']} of {name}, replica {replica['replica']}, is taken "
+                f"by {observed['port_holder']}; stop that, or give the service another slots_port"
+            )
+    target["changed"] = True
+    image = f"{service['repository']}@{target['digest']}"
+    there = [str(found) for found in seen.get("images", []) if str(found).endswith(f"/{image}")]
+    own = f"{place.registry}/{image}"
+    makes = any(replica["start"] and not replica["restore"] for replica in replicas)
+    pull = makes and not there
+    plan["steps"].setdefault(place.node, []).append(
+        {
+            "service": name,
+            "number": target["number"],
+            "release": target["release"],
+            "digest": target["digest"],
+            "repository": service["repository"],
+            "reference": (own if own in there or not there else there[0]).partition("@")[0],
+            "pull": pull,
+            "replicas": replicas,
+        }
+    )
+    if pull and image not in plan["images"].setdefault(place.datacenter, []):
+        plan["images"][place.datacenter].append(image)
+    if service["gateway"]:
+        for replica in replicas:
+            server = server_name(place.node, replica["replica"], idle_slot(replica))
+            if not _is_held(name, server, platform.gateways.get(place.datacenter, ())):
+                plan["holds"].setdefault(place.datacenter, []).append({"backend": name, "server": server})
+
+
+def idle_slot(replica: Replica) -> str:
+    """The slot that must not get requests: the candidate's, or that of what is left over."""
+    return replica["slot"] if replica["start"] else other_slot(replica["slot"])
+
+
+def plan_removals(verb: str, names: Sequence[str], platform: Platform) -> dict[str, list[Removal]]:
+    """What is too much: of `scale` replicas and places that the catalogue no longer has, of `retire` whole services.
+
+    Raises PlanError for the retirement of a service that is in the catalogue, or that is not named.
+    """
+    still = [name for name in names if name in platform.services]
+    if verb == "retire" and still:
+        raise PlanError(f"{', '.join(still)} is in the catalogue; take it out first, then retire it")
+    if verb == "retire" and not names:
+        raise PlanError("service: expected the service to retire, -e service=NAME; status.yml lists orphans")
+    removals: dict[str, list[Removal]] = {}
+    for datacenter, place in platform.datacenters.items():
+        for node in (node for node in place["nodes"] if node in platform.nodes):
+            for name in names:
+                orphans = [item for item in platform.nodes[node]["orphans"] if item["service"] == name]
+                if not orphans:
+                    continue
+                service = platform.services.get(name)
+                placed = service is not None and datacenter in service["placement"]["datacenters"]
+                tables = [seen.get(name, {}) for seen in platform.gateways.get(datacenter, ())]
+                wanted = [
+                    server_name(node, replica, slot)
+                    for replica in sorted({int(item["replica"]) for item in orphans})
+                    for slot in SLOTS
+                ]
+                removals.setdefault(node, []).append(
+                    {
+                        "service": name,
+                        "replicas": int(service["replicas"]) if service and placed else 0,
+                        "containers": [str(item["container"]) for item in orphans],
+                        "servers": [one for one in wanted if tables and all(one in table for table in tables)],
+                    }
+                )
+    return removals
+
+
+def _is_held(service: str, server: str, gateways: Sequence[Tables]) -> bool:
+    found = [tables.get(service, {}).get(server) for tables in gateways]
+    # Sessions are of a run that was killed while it drained: gateway_hold waits for them
+    return bool(found) and all(one and one["admin"] != "ready" and not one["sessions"] for one in found)
+
+
+def _order(plan: Plan, order: Sequence[str], platform: Platform) -> None:
+    for names in ranks(platform.services, order):
+        changing = [name for name in names if plan["services"][name]["changed"]]
+        nodes = {
+            datacenter: [
+                node
+                for node in platform.datacenters[datacenter]["nodes"]
+                if any(step["service"] in changing for step in plan["steps"].get(node, []))
+            ]
+            for datacenter in plan["policy"]["order"]
+        }
+        if changing:
+            proven_before = plan["verb"] == "rollback"
+            found = stage(platform.services, changing, nodes, plan["policy"], proven_before=proven_before)
+            plan["stages"].append(found)
+            plan["waves"] += found["waves"]
+    for datacenter in plan["policy"]["order"]:
+        nodes = platform.datacenters[datacenter]["nodes"]
+        plan["nodes"] += [node for node in nodes if node in plan["steps"]]
+        concerned = plan["steps"].keys() | plan["removals"].keys() | plan["switches"].keys()
+        # of those that start something, where there are such: images and slots are theirs
+        plan["leads"] += ([node for node in nodes if node in plan["steps"]] or [n for n in nodes if n in concerned])[:1]
+
+
+def steps_of(plan: Plan, node: str, stage_number: int) -> list[Step]:
+    """What a node does in a stage."""
+    names = plan["stages"][stage_number]["services"]
+    return [step for step in plan["steps"].get(node, []) if step["service"] in names]
+
+
+def wave_of(plan: Plan, node: str, stage_number: int) -> int:
+    """The index of a node's wave within a stage, -1 where it has none."""
+    for index, wave in enumerate(plan["stages"][stage_number]["waves"]):
+        if any(node in batch for batch in wave["batches"]):
+            return index
+    return -1
+
+
+def ends_wave(plan: Plan, node: str, stage_number: int) -> bool:
+    """Whether a node is in the last batch of its wave."""
+    wave = wave_of(plan, node, stage_number)
+    return wave >= 0 and node in plan["stages"][stage_number]["waves"][wave]["batches"][-1]
+
+
+class Failure(TypedDict):
+    """Why a node is not on its release. `stage`: -1 before any switch."""
+
+    stage: int
+    reason: str
+
+
+def may_go_on(plan: Plan, node: str, stage_number: int, failures: Mapping[str, Failure]) -> bool:
+    """Whether a node may still change, after what happened to others.
+
+    After a failure in its wave it may not. After one before that, only where `datacenters.on_failure` is `continue`;
+    then a failure before any switch (an image that could not be copied or pulled) stops its own datacenter.
+    """
+    if node in failures:
+        return False
+    lead = places(plan)
+    for other, failure in failures.items():
+        if plan["policy"]["on_failure"] != "continue":
+            return False
+        if failure["stage"] < 0:
+            if lead.get(other) == lead.get(node):
+                return False
+        elif failure["stage"] == stage_number and wave_of(plan, other, stage_number) == wave_of(
+            plan, node, stage_number
+        ):
+            return False
+    return True
+
+
+def places(plan: Plan) -> dict[str, str]:
+    """The datacenter's lead of each node, which stands for it."""
+    found, lead = {}, ""
+    for node in plan["nodes"]:
+        lead = node if node in plan["leads"] else lead
+        found[node] = lead
+    return found
+
+
+def revert_plan(
+    plan: Plan,
+    failures: Mapping[str, Failure],
+    nodes: Mapping[str, Mapping[str, Any]],
+    services: Mapping[str, Mapping[str, Any]],
+) -> Plan:
+    """The plan that takes back what a failed rollout moved, as the policy says; empty where it says nothing.
+
+    `nodes`: what they run now, judged. The wave that failed goes back where its services say `auto_revert`; with
+    `revert_all` every wave does. What a rollback has moved stays: it left a release that nobody wants back.
+    """
+    back: Plan = plan | {"verb": "revert", "steps": {}, "images": {}, "holds": {}, "summary": []}
+    everything = plan["policy"]["on_failure"] == "revert_all"
+    for number, found in enumerate(plan["stages"]):
+        failed = {wave_of(plan, node, number) for node, failure in failures.items() if failure["stage"] == number}
+        for index, wave in enumerate(found["waves"]):
+            if not (everything or index in failed):
+                continue
+            for node in (node for batch in wave["batches"] for node in batch if node in nodes):
+                for step in steps_of(plan, node, number):
+                    auto = services[step["service"]]["update"]["auto_revert"] and plan["verb"] != "rollback"
+                    if everything or auto:
+                        _revert_step(back, step, node, nodes[node]["services"][step["service"]])
+    moved = [node for node in plan["nodes"] if node in back["steps"]]
+    back["stages"] = (
+        [{"services": list(services), "waves": [], "nodes": moved, "serial": [len(moved)]}] if moved else []
+    )
+    back["nodes"], back["changed"] = moved, bool(moved)
+    return back
+
+
+def _has_moved(replica: Replica, observed: Mapping[str, Any]) -> bool:
+    """Whether the candidate serves, be it at one of several gateways."""
+    candidates = [item for item in (observed["current"], *observed["extra"]) if item]
+    slots = [item["slot"] for item in candidates if item["container"] == replica["container"]]
+    serves = observed["current"] is not None and observed["current"]["container"] == replica["container"]
+    return replica["start"] and (serves or next(iter(slots), replica["slot"]) in (observed.get("admitted") or ()))
+
+
+def _revert_step(back: Plan, step: Step, node: str, seen: Mapping[str, Any]) -> None:
+    observed = {replica["replica"]: replica for replica in seen["replicas"]}
+    replicas: list[Replica] = []
+    for replica in step["replicas"]:
+        now = observed.get(replica["replica"])
+        moved = now is not None and now["current"] is not None and _has_moved(replica, now)
+        if now and moved and replica["current"] is not None and replica["current_slot"] is not None:
+            replicas.append(
+                replica
+                | {
+                    "container": replica["current"],
+                    "slot": replica["current_slot"],
+                    "current": now["current"]["container"],
+                    "current_slot": now["current"]["slot"],
+                    "restore": True,
+                    "seen": None,
+                    "differences": [],
+                }
+            )
+    if replicas:
+        release = replicas[0]["from_release"] or 0
+        digest = replicas[0]["from_digest"] or ""
+        moved_step = step | {"replicas": replicas, "pull": False, "release": release, "digest": digest}
+        back["steps"].setdefault(node, []).append(moved_step)
+
+
+def _summarise(plan: Plan) -> list[str]:
     lines = []
-    for datacenter, place in datacenters.items():
-        for node in place["nodes"]:
-            for step in plan["steps"].get(node, []):
-                for replica in step["replicas"]:
-                    what = f"{datacenter}: {node}: {step['service']}.{replica['replica']}"
-                    if replica["start"]:
-                        names = ", ".join(difference["name"] for difference in replica["differences"]) or "new"
-                        before = (
-                            f"r{replica['from_release']} {short(replica['from_digest'])}"
-                            if replica["current"]
-                            else "nothing"
-                        )
-                        lines.append(f"{what}: {before} → r{step['release']} {short(step['digest'])} ({names})")
-                    else:
-                        lines.append(f"{what}: stop what an interrupted run left behind")
+    for stage_number, found in enumerate(plan["stages"]):
+        for wave_number, wave in enumerate(found["waves"]):
+            for batch_number, batch in enumerate(wave["batches"]):
+                where = f"{stage_number + 1}.{wave_number + 1}.{batch_number + 1}"
+                for node in batch:
+                    for step in steps_of(plan, node, stage_number):
+                        lines += [f"{where} {node}: {line}" for line in _describe(step)]
+    for node, switches in plan["switches"].items():
+        lines += [f"{node}: {plan['verb']} {', '.join(str(switch['backend']) for switch in switches)}"]
+    for node, removals in plan["removals"].items():
+        lines += [f"{node}: remove {', '.join(removal['containers'])}" for removal in removals]
     lines += [f"orphan on {orphan['node']}: {orphan['container']}" for orphan in plan["orphans"]]
+    lines += [f"{node} cannot be reached: it stays as it is" for node in plan["away"]]
+    return lines
+
+
+def _describe(step: Step) -> list[str]:
+    lines = []
+    for replica in step["replicas"]:
+        what = f"{step['service']}.{replica['replica']}"
+        if replica["start"]:
+            names = [difference["name"] for difference in replica["differences"]] + ["kept"] * replica["restore"]
+            why = ", ".join(names) or "new"
+            before = f"r{replica['from_release']} {short(replica['from_digest'])}" if replica["current"] else "nothing"
+            lines.append(f"{what}: {before} → r{step['release']} {short(step['digest'])} ({why})")
+        else:
+            lines.append(f"{what}: stop what an interrupted run left behind")
     return lines

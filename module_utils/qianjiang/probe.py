@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-POLL = 0.2
+POLL = 0.1
 NO_VERDICT = "its health check has not passed yet"
 _LISTENING = "0A"
 

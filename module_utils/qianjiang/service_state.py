@@ -171,6 +171,15 @@ def claim(directory: str, service: str, release: int) -> None:
     update_state(directory, service, raised)
 
 
+def record_serving(directory: str, service: str, replica: int, container: str) -> None:
+    """Record the container that serves, as the gateways know it."""
+
+    def recorded(state: State) -> State:
+        return {**state, "current": {**state["current"], str(replica): container}}
+
+    update_state(directory, service, recorded)
+
+
 def owned(entries: Iterable[Mapping[str, Any]]) -> list[Owned]:
     """Our containers out of the engine's list. One whose labels make no sense is in no replica: replica -1."""
     found = [_owned(entry) for entry in entries if f"{LABEL}service" in (entry.get("Labels") or {})]

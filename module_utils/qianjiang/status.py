@@ -37,6 +37,8 @@ def replica_behind(name: str, node: str, replica: Mapping[str, Any]) -> str | No
     if replica["differences"]:
         names = ", ".join(difference["name"] for difference in replica["differences"])
         return f"{what}: stays on r{current['release']} {short(current['digest'])}, differs in {names}"
+    if not current["running"]:
+        return f"{what}: r{current['release']} does not run"
     if not is_healthy(replica):
         return f"{what}: r{current['release']} is {current['health'] or 'unhealthy'}"
     return None
@@ -47,13 +49,19 @@ def status(
     datacenters: Mapping[str, Mapping[str, Any]],
     comparisons: Mapping[str, Mapping[str, Any]],
     gateways: Mapping[str, Iterable[str]],
+    *,
+    asked: Iterable[str] | None = None,
+    requested: Iterable[str] | None = None,
 ) -> Status:
     """A row for each service in each datacenter that it is placed in.
 
     `datacenters` maps a name, in order, to `{"nodes"}`; `comparisons` maps a node to service_compare's result;
-    `gateways` maps a datacenter to the addresses of its gateways. A node without a comparison could not be reached: its
-    replicas are not healthy.
+    `gateways` maps a datacenter to the addresses of its gateways. A node that was `asked` (default: all) and has no
+    comparison could not be reached: its replicas are not healthy. Only `requested` services (default: all) can be
+    behind.
     """
+    asked = None if asked is None else list(asked)
+    requested = None if requested is None else list(requested)
     result: Status = {"rows": [], "behind": [], "notes": []}
     for name, service in services.items():
         for datacenter in (place for place in datacenters if place in service["placement"]["datacenters"]):
@@ -61,11 +69,13 @@ def status(
             replicas = []
             for node in nodes:
                 if node not in comparisons:
-                    result["behind"].append(f"{node}: could not be reached")
+                    if (asked is None or node in asked) and (requested is None or name in requested):
+                        result["behind"].append(f"{node}: {name}: could not be reached")
                     continue
                 found = comparisons[node]["services"][name]["replicas"]
                 replicas += found
-                result["behind"] += filter(None, (replica_behind(name, node, replica) for replica in found))
+                if requested is None or name in requested:
+                    result["behind"] += filter(None, (replica_behind(name, node, replica) for replica in found))
             serving = [replica["current"] for replica in replicas if replica["current"]]
             releases = sorted({current["release"] for current in serving})
             digests = sorted({short(current["digest"]) for current in serving})

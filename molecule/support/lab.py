@@ -7,6 +7,7 @@ import json
 import os
 import re
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -21,8 +22,8 @@ CONNECTION = (
 )
 
 
-def run_ansible(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """An ansible command with the project's configuration and the lab's inventory."""
+def run_ansible(*arguments: str, settings: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """An ansible command with the project's configuration, changed by `settings`, and the lab's inventory."""
     environment = {
         **os.environ,
         "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"),
@@ -30,14 +31,17 @@ def run_ansible(*arguments: str) -> subprocess.CompletedProcess[str]:
         "ANSIBLE_FORCE_COLOR": "0",
         # YAML breaks long strings into lines
         "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
+        **(settings or {}),
     }
     command, *others = arguments
     argv = [command, "--inventory", INVENTORY, *others]
     return subprocess.run(argv, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
 
 
-def play(playbook: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return run_ansible("ansible-playbook", str(playbook), *arguments)
+def play(
+    playbook: Path, *arguments: str, settings: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    return run_ansible("ansible-playbook", str(playbook), *arguments, settings=settings)
 
 
 def changes(done: subprocess.CompletedProcess[str]) -> dict[str, int]:

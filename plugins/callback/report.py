@@ -41,7 +41,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     def v2_playbook_on_stats(self, stats: Any) -> None:
         """The end of the playbook."""
         reports = [custom["report"] for custom in stats.custom.values() if "report" in custom]
-        console = Console(file=sys.stdout, highlight=False, markup=False, soft_wrap=True)
+        # A table in a log is as wide as it has to be
+        width = None if sys.stdout.isatty() else 1000
+        console = Console(file=sys.stdout, highlight=False, markup=False, soft_wrap=True, width=width)
         for report in reports:
             self._print(console, report)
         executed = max((stats.ok.get(host, 0) for host in stats.processed), default=0)

@@ -45,9 +45,17 @@ def catalogue_errors(services: Any, datacenters: Mapping[str, list[str]]) -> lis
     return []
 
 
-def gateway_backends(services: Mapping[str, Any], datacenter: str, nodes: Mapping[str, str]) -> list[dict[str, Any]]:
-    """`services | gateway_backends(datacenter, {node: address})`: what is forwarded there, a server for each slot."""
-    backends = []
+def gateway_backends(
+    services: Mapping[str, Any],
+    datacenter: str,
+    nodes: Mapping[str, str],
+    gateways: Mapping[str, Iterable[str]] | None = None,
+) -> list[dict[str, Any]]:
+    """`services | gateway_backends(datacenter, {node: address})`: what is forwarded there, a server for each slot.
+
+    With the addresses of each datacenter's gateways, those of the others where the service is placed are its backups.
+    """
+    backends: list[dict[str, Any]] = []
     for name, service in sorted(services.items()):
         if "placement" not in service:
             raise AnsibleFilterError(f"{name} lacks placement: pass the catalogue as normalised_services gives it")
@@ -72,6 +80,13 @@ def gateway_backends(services: Mapping[str, Any], datacenter: str, nodes: Mappin
                 "servers": servers,
             }
         )
+        if gateways is not None:
+            others = (name for name in service["placement"]["datacenters"] if name != datacenter)
+            backends[-1]["backups"] = [
+                {"name": f"{other}.{number}" if number > 1 else other, "address": address}
+                for other in others
+                for number, address in enumerate(gateways.get(other, []), start=1)
+            ]
     return backends
 
 

@@ -5,14 +5,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible.module_utils.qianjiang.catalogue import order_by_dependency
+from ansible.module_utils.qianjiang import outcome, plan, rotation, step_arguments
+from ansible.module_utils.qianjiang.catalogue_rules import order_by_dependency
 from ansible.module_utils.qianjiang.document import platform_document
 from ansible.module_utils.qianjiang.image_reference import parse
-from ansible.module_utils.qianjiang.plan import PlanError, other_slot, plan_rollout
+from ansible.module_utils.qianjiang.policy import PolicyError, hook_errors, normalise_policy
 from ansible.module_utils.qianjiang.status import COLUMNS, status
 
 Services = Mapping[str, Mapping[str, Any]]
@@ -35,36 +38,40 @@ def dependency_order(services: Services, names: Iterable[str]) -> list[str]:
     return [name for name in order_by_dependency(services) if name in wanted]
 
 
-def image_tag(service: Mapping[str, Any]) -> str:
-    """The reference at the origin that stands for the newest image of a service."""
+def image_tag(service: Mapping[str, Any], release: str = "") -> str:
+    """The reference at the origin that stands for a service: of the release asked for, else of the newest image."""
+    if release:
+        return f"{service['repository']}{'@' if release.startswith('sha256:') else ':'}{release}"
     return str(service["image"]) if service["image"] else f"{service['repository']}:latest"
 
 
-def image_tags(services: Services) -> list[str]:
-    """Each service's reference at the origin."""
-    return sorted({image_tag(service) for service in services.values()})
+def image_tags(services: Services, releases: Mapping[str, str] | None = None) -> list[str]:
+    """Each service's reference at the origin. `releases`: what is asked for, by service, where it is not the newest."""
+    return sorted({image_tag(service, (releases or {}).get(name, "")) for name, service in services.items()})
 
 
-def service_digests(services: Services, resolved: Mapping[str, str]) -> dict[str, str]:
-    """Digest by service; a service that the origin does not have is left out."""
-    tags = {name: image_tag(service) for name, service in services.items()}
-    return {name: resolved[tag] for name, tag in tags.items() if tag in resolved}
+def wanted_digests(
+    services: Services, resolved: Mapping[str, Mapping[str, Any]], releases: Mapping[str, str]
+) -> dict[str, str]:
+    """Digest by service, from image_resolve's result on whichever host asked. What the origin lacks is left out."""
+    digests = {tag: digest for result in resolved.values() for tag, digest in result["digests"].items()}
+    tags = {name: image_tag(service, releases.get(name, "")) for name, service in services.items()}
+    return {name: digests[tag] for name, tag in tags.items() if tag in digests}
 
 
-def asked_of_node(
-    services: Services, datacenter: str, registry: str, digests: Mapping[str, str]
-) -> list[dict[str, Any]]:
+def forwarded(services: Services) -> list[str]:
+    """The services that gateways forward."""
+    return [name for name, service in services.items() if service["gateway"]]
+
+
+def placed_in(services: Services, datacenter: str) -> list[Mapping[str, Any]]:
     """What a node of `datacenter` shall run, as service_compare takes it."""
-    return [
-        {"service": service, "reference": f"{registry}/{service['repository']}", "digest": digests.get(name)}
-        for name, service in services.items()
-        if datacenter in service["placement"]["datacenters"]
-    ]
+    return [service for service in services.values() if datacenter in service["placement"]["datacenters"]]
 
 
 def results_of(hosts: Iterable[str], hostvars: Mapping[str, Any], name: str) -> dict[str, Any]:
     """`ansible_play_hosts | results_of(hostvars, "comparison")`: the result, or fact, of each host that has one."""
-    found = {host: hostvars[host][name] for host in hosts if name in hostvars[host]}
+    found = {host: hostvars[host][name] for host in hosts if host in hostvars and name in hostvars[host]}
     return {host: value for host, value in found.items() if not isinstance(value, Mapping) or _is_result(value)}
 
 
@@ -79,7 +86,7 @@ def places(registries: Mapping[str, str], nodes: Mapping[str, list[str]]) -> dic
 
 def addresses(hosts: Iterable[str], hostvars: Mapping[str, Any]) -> dict[str, str]:
     """The address of each host."""
-    return {host: str(hostvars[host]["node_address"]) for host in hosts}
+    return {host: str(hostvars[host]["host_address"]) for host in hosts}
 
 
 def addresses_by_datacenter(hosts: Mapping[str, list[str]], hostvars: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -96,7 +103,7 @@ def gateway_statistics(hosts: Mapping[str, list[str]], hostvars: Mapping[str, An
     """Address and statistics port of the first gateway of each datacenter."""
     return {
         datacenter: {
-            "address": hostvars[names[0]]["node_address"],
+            "address": hostvars[names[0]]["host_address"],
             "stats_port": hostvars[names[0]].get("gateway_stats_port", 8404),
         }
         for datacenter, names in hosts.items()
@@ -104,18 +111,178 @@ def gateway_statistics(hosts: Mapping[str, list[str]], hostvars: Mapping[str, An
     }
 
 
-def plan(
-    services: Services,
-    order: list[str],
-    datacenters: Mapping[str, Any],
-    digests: Mapping[str, str],
+def gateway_views(views: Mapping[str, Mapping[str, Any]], hostvars: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """What the gateways of each datacenter said, from gateway_inspect's results in the loop of one of its hosts."""
+    found: dict[str, list[Any]] = {}
+    for host, loop in views.items():
+        answers = [item["backends"] for item in loop.get("results", []) if item.get("answers")]
+        found.setdefault(str(hostvars[host]["datacenter"]), []).extend(answers)
+    return found
+
+
+def judge_nodes(
     comparisons: Mapping[str, Any],
-) -> Any:
+    datacenters: Mapping[str, Any],
+    gateways: Mapping[str, Any],
+    digests: Mapping[str, str],
+) -> dict[str, Any]:
+    """module_utils/qianjiang/rotation.py: what every node runs, and how that differs from what it shall run."""
+    return dict(rotation.judge(comparisons, datacenters, gateways, digests))
+
+
+def lead_of(hosts: Iterable[str], preferred: Iterable[str], others: Iterable[str]) -> str:
+    """Who of `hosts` does what is done once in a datacenter: one of `preferred` where it is there, else of `others`."""
+    there = set(hosts)
+    return next((host for host in [*preferred, *others] if host in there), "")
+
+
+def place_of(nodes: Mapping[str, Iterable[str]]) -> dict[str, str]:
+    """The datacenter of each node."""
+    return {node: datacenter for datacenter, names in nodes.items() for node in names}
+
+
+def normalised_policy(value: Any, known: Iterable[str]) -> dict[str, Any]:
+    """The variable `datacenters` with its defaults, or all that is wrong with it."""
+    try:
+        return dict(normalise_policy(value, known))
+    except PolicyError as error:
+        raise AnsibleFilterError("\n".join(error.errors)) from None
+
+
+def policy_errors(value: Any, known: Iterable[str]) -> list[str]:
+    """All that is wrong with the variable `datacenters`."""
+    try:
+        normalise_policy(value, known)
+    except PolicyError as error:
+        return list(error.errors)
+    return []
+
+
+def release_errors(services: Any, names: Any, release: Any) -> list[str]:
+    """What is wrong with `-e release=`: it is a tag or digest of one service."""
+    if not release or (isinstance(services, Mapping) and str(names).strip() in services):
+        return []
+    got = f'-e service="{names}"' if names else "no -e service="
+    return [f"release: expected -e service= with the one service whose release it is, got {got}"]
+
+
+def hook_host(found: Mapping[str, Any], hook: str, hostvars: Mapping[str, Any]) -> list[str]:
+    """Who calls a hook: the first lead of a plan that changes something, if there is one and its moment has come."""
+    hooks = hostvars["localhost"].get("rollout_hooks") or {} if "localhost" in hostvars else {}
+    if hook not in hooks or not found.get("changed"):
+        return []
+    failed = any("service_failure" in hostvars[node] for node in outcome.concerned(found))
+    due = {"pre_rollout": True, "post_rollout": not failed, "on_failure": failed}
+    return list(found["leads"][:1]) if due[hook] else []
+
+
+def plan_rollout(request: Any, platform: Mapping[str, Any], policy: Any) -> Any:
     """module_utils/qianjiang/plan.py: who changes what, in which order."""
     try:
-        return plan_rollout(services, order, datacenters, digests, comparisons)
-    except PlanError as error:
+        return plan.plan_rollout(request, plan.Platform(**platform), policy)
+    except plan.PlanError as error:
         raise AnsibleFilterError(str(error)) from None
+
+
+def same_as_saved(found: Mapping[str, Any], file: str) -> Mapping[str, Any]:
+    """The plan, when it is the one that was saved in `file` (or none was)."""
+    if not file:
+        return found
+    try:
+        saved = json.loads(Path(file).read_text())
+    except (OSError, ValueError) as error:
+        raise AnsibleFilterError(f"plan: cannot read {file}: {error}") from None
+    if not isinstance(saved, dict):
+        raise AnsibleFilterError(f"plan: {file} holds no plan; make a new one (playbooks/plan.yml)")
+    if saved != json.loads(json.dumps(found)):
+        before, after = set(saved.get("summary", [])), set(found["summary"])
+        told = [f"no longer: {line}" for line in sorted(before - after)]
+        told += [f"new: {line}" for line in sorted(after - before)]
+        raise AnsibleFilterError(
+            f"plan: the platform or the catalogue has changed since {file} was saved, so it is not applied; "
+            "make a new one (playbooks/plan.yml). " + "; ".join(told or ["the steps differ in details"])
+        )
+    return found
+
+
+def plan_revert(found: Any, failures: Mapping[str, Any], platform: Mapping[str, Any]) -> Any:
+    """module_utils/qianjiang/plan.py: what goes back after these failures."""
+    return plan.revert_plan(found, failures, platform["nodes"], platform["services"])
+
+
+def also_failed(before: Mapping[str, Any], stage: int | str, reason: str) -> dict[str, Any]:
+    """A node's failure, with one from before: the first stage and every reason."""
+    return {"stage": before.get("stage", int(stage)), "reason": "; ".join(filter(None, [before.get("reason"), reason]))}
+
+
+def may_go_on(found: Any, node: str, stage: int | str, failures: Mapping[str, Any]) -> bool:
+    """module_utils/qianjiang/plan.py: whether a node may still change."""
+    return bool(plan.may_go_on(found, node, int(stage), failures))
+
+
+def steps_of_stage(found: Any, node: str, stage: int | str) -> list[Any]:
+    """What a node does in a stage."""
+    return list(plan.steps_of(found, node, int(stage)))
+
+
+def with_certificate(gateways: Iterable[str], hostvars: Mapping[str, Any]) -> list[str]:
+    """The gateways whose services' ports speak TLS."""
+    return [host for host in gateways if hostvars[host].get("gateway_certificate")]
+
+
+def holder(deployer: Mapping[str, Any]) -> dict[str, str]:
+    """Who deploys, as lock_acquire takes it."""
+    return {key: str(deployer[key]) for key in ("id", "controller", "user", "host")}
+
+
+def unreachable_reason(result: Any) -> str:
+    """Why a host could not be reached, or "". Of a loop, the first that could not."""
+    if not isinstance(result, Mapping):
+        return ""
+    items = [result, *result.get("results", [])]
+    return next(
+        (f"could not be reached: {item.get('msg', '')}".strip() for item in items if item.get("unreachable")), ""
+    )
+
+
+def still_serving(held: Any) -> list[str]:
+    """Slots that candidates need and that still serve, as nothing else of their replica does (gateway_hold)."""
+    items = held.get("results", []) if isinstance(held, Mapping) else []
+    servers = [server for item in items for server in item.get("serving") or []]
+    return [
+        f"{item['backend']}/{item['server']} serves alone, and its slot is needed; is the node well?"
+        for item in servers
+    ]
+
+
+def rollout_records(
+    found: Any,
+    observed: Mapping[str, Any],
+    failures: Mapping[str, Any],
+    cut: Mapping[str, int],
+    revert: Any,
+    deployer: Mapping[str, Any],
+    started_at: str,
+    places: Mapping[str, str],
+) -> list[dict[str, Any]]:
+    """module_utils/qianjiang/outcome.py: what goes on record."""
+    return list(
+        outcome.records(
+            found,
+            observed,
+            failures,
+            revert=revert or None,
+            cut=cut,
+            deployer=deployer,
+            started_at=started_at,
+            places=places,
+        )
+    )
+
+
+def cut_sessions(switched: Mapping[str, Any]) -> int:
+    """How many sessions a loop of gateway_switch over the gateways has cut."""
+    return sum(int(item.get("cut", 0)) for item in switched.get("results", []))
 
 
 def build_arguments(build: Mapping[str, Any], origin: str, digests: Mapping[str, str]) -> dict[str, str]:
@@ -128,42 +295,25 @@ def build_arguments(build: Mapping[str, Any], origin: str, digests: Mapping[str,
     return dict(build["args"]) | bases
 
 
-def first_of_datacenter(nodes: Iterable[str], datacenter_nodes: Iterable[str]) -> str:
-    """The first of `nodes` that is in the datacenter, or ""."""
-    wanted = set(datacenter_nodes)
-    return next((node for node in nodes if node in wanted), "")
-
-
 def status_report(
     services: Services,
     datacenters: Mapping[str, Any],
-    comparisons: Mapping[str, Any],
+    observed: Mapping[str, Any],
     gateways: Mapping[str, list[str]],
-    failures: Mapping[str, str],
+    failures: Mapping[str, Any],
+    asked: Iterable[str],
+    found: Any = None,
 ) -> dict[str, Any]:
-    """The status for the report callback; `behind` says why nodes failed and what is not on its release."""
-    found = status(services, datacenters, comparisons, gateways)
-    behind = [f"{node}: {reason}" for node, reason in failures.items()] + found["behind"]
-    return {"columns": COLUMNS, "rows": found["rows"], "notes": found["notes"] + behind, "behind": behind}
+    """The status for the report callback; `behind` says why nodes failed and what is not on its release.
 
-
-def pulled_as(pulled: Mapping[str, Any], step: Mapping[str, Any]) -> str:
-    """Registry and repository by which the engine knows a step's image: not its own one after a fallback."""
-    references = {
-        item["service_step"]["service"]: item["reference"] for item in pulled.get("results", []) if "reference" in item
-    }
-    return str(references.get(step["service"], step["reference"])).split("@", maxsplit=1)[0]
-
-
-def candidate_slot(slot: str, server: str, held: Iterable[Mapping[str, Any]]) -> str:
-    """The planned slot, or the other one where a killed run left the planned one in rotation (gateway_hold says so)."""
-    serving = [f"{item['server']}" for result in held for item in result.get("serving", [])]
-    return other_slot(slot) if f"{server}.{slot}" in serving else slot
-
-
-def hold_results(held: Mapping[str, Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The results of gateway_hold, out of the loops over the gateways of each datacenter."""
-    return [result for loop in held.values() for result in loop.get("results", [])]
+    `found`: the plan, where the report is of one: then only the services that it is about can be behind.
+    """
+    if found:
+        observed = outcome.asked_for(found, observed)
+    requested = list(found["services"]) if found else None
+    seen = status(services, datacenters, observed, gateways, asked=asked, requested=requested)
+    behind = [f"{node}: {failure['reason']}" for node, failure in failures.items()] + seen["behind"]
+    return {"columns": COLUMNS, "rows": seen["rows"], "notes": seen["notes"] + behind, "behind": behind}
 
 
 def failure_reason(result: Mapping[str, Any]) -> str:
@@ -179,23 +329,46 @@ class FilterModule:
         return {
             "addresses": addresses,
             "addresses_by_datacenter": addresses_by_datacenter,
-            "asked_of_node": asked_of_node,
+            "also_failed": also_failed,
+            "bakes": step_arguments.bakes,
             "build_arguments": build_arguments,
-            "candidate_slot": candidate_slot,
+            "candidates": step_arguments.candidates,
+            "cut_sessions": cut_sessions,
             "dependency_order": dependency_order,
             "failure_reason": failure_reason,
-            "first_of_datacenter": first_of_datacenter,
+            "forwarded": forwarded,
             "gateway_statistics": gateway_statistics,
-            "hold_results": hold_results,
+            "gateway_views": gateway_views,
+            "has_more": step_arguments.has_more,
+            "holder": holder,
+            "hook_errors": hook_errors,
+            "hook_host": hook_host,
             "image_tags": image_tags,
-            "other_slot": other_slot,
+            "judge_nodes": judge_nodes,
+            "keepers": step_arguments.keepers,
+            "lead_of": lead_of,
+            "may_go_on": may_go_on,
+            "normalised_policy": normalised_policy,
+            "place_of": place_of,
+            "placed_in": placed_in,
             "places": places,
-            "plan_rollout": plan,
+            "plan_revert": plan_revert,
+            "plan_rollout": plan_rollout,
             "platform_document": platform_document,
-            "pulled_as": pulled_as,
+            "policy_errors": policy_errors,
+            "release_errors": release_errors,
+            "removal_switches": step_arguments.removal_switches,
+            "removed_services": step_arguments.removed_services,
             "results_of": results_of,
+            "rollout_records": rollout_records,
+            "same_as_saved": same_as_saved,
             "selected": selected,
-            "service_digests": service_digests,
             "status_report": status_report,
+            "steps_of_stage": steps_of_stage,
+            "still_serving": still_serving,
+            "switches": step_arguments.switches,
+            "unreachable_reason": unreachable_reason,
+            "wanted_digests": wanted_digests,
             "with_addresses": with_addresses,
+            "with_certificate": with_certificate,
         }

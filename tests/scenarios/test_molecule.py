@@ -1,10 +1,12 @@
 """Every molecule scenario as one test, so that one command runs them all and says which failed.
 
-The lab is made anew, from bare hosts; `default` owns it, and the stories of `rollout` run on what it left.
+The lab is made anew, from bare hosts; `default` owns it, and those of `rollout` and `stories` run on what it left.
+After a scenario that failed the next one gets bare hosts again, so that it fails for reasons of its own.
 """
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,20 +16,37 @@ import yaml
 
 PROJECT = Path(__file__).resolve().parents[2]
 # The site and its stories, then the roles by themselves, on hosts that are bare again
-SITE = ["default", "rollout"]
+SITE = ["default", "rollout", "stories"]
 ROLES = ["registry", "docker_engine", "gateway", "nfs_client"]
+COLOR = re.compile(r"\x1b\[[0-9;]*m")
+# What Ansible and the scenarios' own pytest begin a line with that tells a failure
+FAILURE = re.compile(r"(fatal: |failed: |\[ERROR\]|FAILED |ERROR |E  )")
 
 
-def molecule(*arguments: str) -> int:
-    return subprocess.run(["molecule", *arguments], cwd=PROJECT, check=False).returncode
+def molecule(*arguments: str) -> None:
+    """Run molecule, its output passed on as it comes. What failed in it is told again where it ends."""
+    failures: list[str] = []
+    with subprocess.Popen(
+        ["molecule", *arguments], cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            plain = COLOR.sub("", line).rstrip()
+            if FAILURE.match(plain):
+                failures.append(plain[:400])
+    assert process.returncode == 0, "\n".join([f"molecule {' '.join(arguments)}", *failures[-40:]])
 
 
 @pytest.fixture(scope="module", autouse=True)
-def lab() -> Iterator[None]:
-    """Nothing of an earlier lab is there, also of one whose run was killed, and nothing of this one stays."""
-    assert molecule("destroy", "--scenario-name", "default") == 0
-    yield
-    assert molecule("destroy", "--scenario-name", "default") == 0
+def spoilt() -> Iterator[list[str]]:
+    """Nothing of an earlier lab is there, also of one whose run was killed, and nothing of this one stays.
+
+    The scenarios whose end left the lab as it should not be.
+    """
+    molecule("destroy", "--scenario-name", "default")
+    yield []
+    molecule("destroy", "--scenario-name", "default")
 
 
 def has_machines_of_its_own(scenario: str) -> bool:
@@ -41,11 +60,12 @@ def test_every_scenario_is_listed() -> None:
 
 
 @pytest.mark.parametrize("scenario", SITE + ROLES)
-def test_scenario(scenario: str) -> None:
-    if scenario == ROLES[0]:
-        assert molecule("destroy", "--scenario-name", "default") == 0
-        assert molecule("create", "--scenario-name", "default") == 0
-    if has_machines_of_its_own(scenario):
-        assert molecule("test", "--scenario-name", scenario, "--no-command-borders") == 0
-    else:
-        assert molecule("test", "--scenario-name", scenario, "--destroy", "never", "--no-command-borders") == 0
+def test_scenario(scenario: str, spoilt: list[str]) -> None:
+    if spoilt or scenario == ROLES[0]:
+        molecule("destroy", "--scenario-name", "default")
+        molecule("create", "--scenario-name", "default")
+        spoilt.clear()
+    keep = [] if has_machines_of_its_own(scenario) else ["--destroy", "never"]
+    spoilt.append(scenario)
+    molecule("test", "--scenario-name", scenario, *keep, "--no-command-borders")
+    spoilt.remove(scenario)

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 from ansible.errors import AnsibleFilterError
-from ansible.module_utils.qianjiang import catalogue
-from ansible.module_utils.qianjiang.catalogue import CatalogueError, normalise, order_by_dependency
+from ansible.module_utils.qianjiang import catalogue_schema
+from ansible.module_utils.qianjiang.catalogue import CatalogueError, normalise
+from ansible.module_utils.qianjiang.catalogue_rules import order_by_dependency
 
 from support import ROOT, load
 
@@ -64,6 +65,8 @@ NORMAL: dict[str, Any] = {
         "canary": 1,
         "auto_revert": True,
         "bake_time": 0,
+        "max_errors": 0.01,
+        "max_latency": 2,
         "drain_timeout": 30,
     },
     "keep_releases": 2,
@@ -681,7 +684,7 @@ def test_the_schema_and_the_type_have_the_same_keys() -> None:
                     found |= paths(candidate, f"{prefix}{name}{'[]' if typing.get_origin(hint) is list else ''}.")
         return found
 
-    assert paths(catalogue.Service, "") == {key.path for key in catalogue.KEYS}
+    assert paths(catalogue_schema.Service, "") == {key.path for key in catalogue_schema.KEYS}
 
 
 REFERENCE = ROOT / "docs/reference/catalogue.md"
@@ -691,7 +694,7 @@ BEGIN, END = "<!-- keys: begin -->\n", "<!-- keys: end -->\n"
 def test_the_reference_has_every_key_as_the_schema_has_it() -> None:
     head, rest = REFERENCE.read_text(encoding="utf-8").split(BEGIN)
     table, tail = rest.split(END)
-    expected = catalogue.reference_table()
+    expected = catalogue_schema.reference_table()
     if os.environ.get("UPDATE_REFERENCE"):
         REFERENCE.write_text(head + BEGIN + expected + END + tail, encoding="utf-8")
         return

@@ -6,14 +6,15 @@ import copy
 from typing import Any
 
 import pytest
+from ansible.module_utils.qianjiang.change import Change
+from ansible.module_utils.qianjiang.container import compare as compare_specs
 from ansible.module_utils.qianjiang.container import (
-    Difference,
     container_spec,
     create_body,
     memory_bytes,
+    moved_body,
     observed_spec,
 )
-from ansible.module_utils.qianjiang.container import compare as compare_specs
 
 DIGEST = "sha256:" + "a" * 64
 OTHER_DIGEST = "sha256:" + "b" * 64
@@ -110,7 +111,7 @@ def changed(base: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
     return result
 
 
-def compare(service: dict[str, Any], inspect: dict[str, Any], digest: str = DIGEST) -> list[Difference]:
+def compare(service: dict[str, Any], inspect: dict[str, Any], digest: str = DIGEST) -> list[Change]:
     return compare_specs(
         container_spec(service, REFERENCE, digest, release=8, replica=0, slot="a"), observed_spec(inspect, IMAGE)
     )
@@ -352,3 +353,36 @@ def test_memory(text: str | None, number: int) -> None:
 def test_memory_must_be_a_size() -> None:
     with pytest.raises(ValueError, match=r"^limits.memory: expected a size such as 256M, got \"much\"$"):
         memory_bytes("much")
+
+
+def engine_shows(body: dict[str, Any]) -> dict[str, Any]:
+    """What the engine shows of a container it made from this request, with what it adds itself."""
+    config = {key: value for key, value in copy.deepcopy(body).items() if key != "HostConfig"}
+    own = {"Hostname": "0123456789ab", "Domainname": "", "Tty": False}
+    return {"Config": config | own, "HostConfig": copy.deepcopy(body["HostConfig"]) | {"NetworkMode": "bridge"}}
+
+
+def test_a_container_moves_to_the_other_slot_as_it_is() -> None:
+    here = create_body(container_spec(SERVICE, REFERENCE, DIGEST, release=7, replica=1, slot="b", place=PLACE))
+    there = create_body(container_spec(SERVICE, REFERENCE, DIGEST, release=7, replica=1, slot="a", place=PLACE))
+    inspect = engine_shows(here)
+    before = copy.deepcopy(inspect)
+    moved = moved_body(inspect, "a", 18082)
+    assert moved == there | {"Tty": False, "HostConfig": there["HostConfig"] | {"NetworkMode": "bridge"}}
+    assert moved["HostConfig"]["RestartPolicy"] == {"Name": "no"}
+    assert inspect == before
+    assert moved_body(engine_shows(moved), "a", 18082) == moved
+
+
+def test_a_proven_one_must_prove_itself_again_after_a_move() -> None:
+    proven = create_body(container_spec(SERVICE, REFERENCE, DIGEST, release=7, replica=0, slot="b"), "unless-stopped")
+    assert moved_body(engine_shows(proven), "a", 18080)["HostConfig"]["RestartPolicy"] == {"Name": "no"}
+
+
+def test_without_a_port_nothing_is_published() -> None:
+    body = create_body(container_spec(SERVICE | {"port": None}, REFERENCE, DIGEST, release=7, replica=0, slot="b"))
+    moved = moved_body(engine_shows(body), "a", None)
+    assert "PortBindings" not in moved["HostConfig"]
+    assert moved["Labels"]["io.qianjiang.slot"] == "a"
+    bare = {"Config": {"Image": "x", "Labels": None, "Env": None}, "HostConfig": {"PortBindings": None}}
+    assert moved_body(bare, "a", 18080)["HostConfig"]["PortBindings"] == {}

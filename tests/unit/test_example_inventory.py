@@ -11,7 +11,9 @@ import pytest
 import yaml
 from ansible.inventory.manager import InventoryManager
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible.module_utils.qianjiang.catalogue import normalise, order_by_dependency
+from ansible.module_utils.qianjiang.catalogue import normalise
+from ansible.module_utils.qianjiang.catalogue_rules import order_by_dependency
+from ansible.module_utils.qianjiang.policy import normalise_policy
 from ansible.parsing.dataloader import DataLoader
 from ansible.parsing.vault import VaultLib, VaultSecret
 from ansible.plugins.loader import init_plugin_loader
@@ -132,6 +134,8 @@ def test_every_variable_of_a_host_resolves(host: str) -> None:
 
 def test_the_catalogue_is_valid_and_the_same_everywhere() -> None:
     (first, *others) = sorted(hosts())
+    rules = resolved(first)
+    assert normalise_policy(rules["datacenters"], rules["datacenter_registries"])["unreachable"] == "continue"
     services = catalogue(first)
     assert all(catalogue(host) == services for host in others)
     assert order_by_dependency(services)[-1] == "webui"

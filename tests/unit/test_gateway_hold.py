@@ -12,8 +12,8 @@ from ansible.module_utils.qianjiang.haproxy import HAProxyError, Server
 Loader = Callable[[str], ModuleType]
 
 
-def server(name: str, admin: str, up: bool) -> Server:
-    return Server(name, admin, up, True, "L7OK", 0, 0)
+def server(name: str, admin: str, up: bool, sessions: int = 0) -> Server:
+    return Server(name, admin, up, True, "L7OK", sessions, 0)
 
 
 def change(name: str, before: str, after: str) -> dict[str, Any]:
@@ -26,33 +26,32 @@ A, B = "node1.0.a", "node1.0.b"
 @pytest.mark.parametrize(
     ("table", "expected"),
     [
-        pytest.param(
-            [server(A, "ready", True), server(B, "maint", False)], [], id="at rest: idle slot is away already"
-        ),
+        pytest.param([server(A, "ready", True), server(B, "drain", False)], [], id="at rest: held already"),
+        pytest.param([server(A, "ready", True), server(B, "maint", False)], [], id="in maintenance: held as well"),
         pytest.param(
             [server(A, "ready", True), server(B, "ready", False)],
-            [change(B, "ready", "maint")],
+            [change(B, "ready", "drain")],
             id="nothing listens there: no need to drain",
         ),
         pytest.param(
             [server(A, "ready", True), server(B, "ready", True)],
-            [change(B, "ready", "maint")],
+            [change(B, "ready", "drain")],
             id="killed while switching: the other slot serves too",
         ),
         pytest.param(
             [server(A, "maint", False), server(B, "ready", True)],
-            [change(A, "maint", "ready"), change(B, "ready", "maint")],
-            id="killed after the switch: the other slot is brought back first",
+            [change(A, "maint", "ready"), change(B, "ready", "drain")],
+            id="killed after the switch of an older version: the other slot is brought back first",
         ),
         pytest.param(
             [server(A, "drain", True), server(B, "ready", True)],
-            [change(A, "drain", "ready"), change(B, "ready", "maint")],
-            id="killed while draining",
+            [change(A, "drain", "ready"), change(B, "ready", "drain")],
+            id="killed after the switch: the other slot is brought back first",
         ),
         pytest.param(
             [server(A, "ready", True), server(B, "drain", True)],
-            [change(B, "drain", "maint")],
-            id="killed while HAProxy checked the candidate",
+            [],
+            id="a candidate is in it: held already",
         ),
         pytest.param([server(B, "ready", True)], [], id="the only slot: it serves, so it stays"),
     ],
@@ -67,7 +66,7 @@ def test_a_server_that_is_not_there(load_module: Loader) -> None:
     table = {"webui": {A: server(A, "ready", True)}}
     with pytest.raises(HAProxyError, match=r"^HAProxy has no server webui/node1\.0\.b; it has node1\.0\.a$"):
         module.plan([("webui", B)], table)
-    assert module.plan([("webui", B)], table, missing_is_fine=True) == [change(B, "absent", "maint")]
+    assert module.plan([("webui", B)], table, missing_is_fine=True) == [change(B, "absent", "drain")]
 
 
 class FakeRuntime:
@@ -98,23 +97,26 @@ class FakeRuntime:
 @pytest.mark.parametrize(
     ("table", "comes_up", "calls", "serving", "cut"),
     [
+        ([server(A, "ready", True), server(B, "drain", True)], True, [], [], 0),
         ([server(A, "ready", True), server(B, "maint", False)], True, [], [], 0),
+        # a run that was killed while it drained
+        ([server(A, "ready", True), server(B, "drain", True, 3)], True, [("away", "webui", [B], 7)], [], 1),
         (
             [server(A, "ready", True), server(B, "ready", False)],
             True,
-            [("set server webui/node1.0.b state maint",)],
+            [("set server webui/node1.0.b state drain",)],
             [],
             0,
         ),
         (
-            [server(A, "maint", False), server(B, "ready", True)],
+            [server(A, "drain", True), server(B, "ready", True)],
             True,
             [("up", "webui", A, 5), ("away", "webui", [B], 7)],
             [],
             1,
         ),
         (
-            [server(A, "maint", False), server(B, "ready", True)],
+            [server(A, "drain", False), server(B, "ready", True)],
             False,
             [("up", "webui", A, 5)],
             [{"backend": "webui", "server": B}],

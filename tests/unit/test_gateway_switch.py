@@ -7,65 +7,255 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from ansible.module_utils.qianjiang.haproxy import HAProxyError, Server
+from ansible.module_utils.qianjiang.haproxy import (
+    Arrival,
+    Departure,
+    HAProxyError,
+    NoBackendError,
+    Probe,
+    Server,
+    UnprovenError,
+)
+from ansible.module_utils.qianjiang.lock import LockLostError
+
+from running import ModuleFailedError, run
 
 Loader = Callable[[str], ModuleType]
-A, B = "node1.0.a", "node1.0.b"
+A, B, C = "node1.0.a", "node1.0.b", "node1.1.a"
 
 
 def table(a: str, b: str) -> dict[str, Server]:
-    return {name: Server(name, admin, admin != "maint", True, "L7OK", 0, 0) for name, admin in ((A, a), (B, b))}
+    return {
+        name: Server(name, admin, admin != "maint", True, "L7OK", 0, 0, port=18080) for name, admin in ((A, a), (B, b))
+    }
 
 
 def change(name: str, before: str, after: str) -> dict[str, Any]:
     return {"name": f"webui/{name}", "before": before, "after": after}
 
 
-def desired(to: str | None = B, away: list[str] | None = None) -> dict[str, Any]:
-    return {"backend": "webui", "to": to, "away": [A] if away is None else away}
+def switch(to: str | None = B, away: list[str] | None = None, ready: bool = True, **more: Any) -> dict[str, Any]:
+    away = [A] if away is None else away
+    return {
+        "backend": "webui",
+        "to": to,
+        "away": away,
+        "ready": ready,
+        "probe": None,
+        "drain_timeout": None,
+        "port": None,
+        **more,
+    }
 
 
 @pytest.mark.parametrize(
     ("wanted", "current", "expected"),
     [
-        pytest.param(desired(), table("maint", "ready"), [], id="switched already"),
+        pytest.param([switch()], table("drain", "ready"), [], id="switched already"),
+        pytest.param([switch()], table("maint", "ready"), [], id="switched already by an older version"),
         pytest.param(
-            desired(),
-            table("ready", "maint"),
-            [change(B, "maint", "ready"), change(A, "ready", "maint")],
+            [switch()],
+            table("ready", "drain"),
+            [change(B, "drain", "ready"), change(A, "ready", "drain")],
             id="from a to b",
         ),
-        pytest.param(desired(), table("drain", "ready"), [change(A, "drain", "maint")], id="killed while draining"),
         pytest.param(
-            desired(),
-            table("ready", "drain"),
-            [change(B, "drain", "ready"), change(A, "ready", "maint")],
-            id="killed while HAProxy checked",
+            [switch()],
+            table("ready", "maint"),
+            [change(B, "maint", "ready"), change(A, "ready", "drain")],
+            id="from a to b, where an older version left b",
         ),
-        pytest.param(desired(to=None), table("ready", "maint"), [change(A, "ready", "maint")], id="only away"),
-        pytest.param(desired(away=[]), table("ready", "maint"), [change(B, "maint", "ready")], id="only in"),
+        pytest.param([switch(to=None)], table("ready", "drain"), [change(A, "ready", "drain")], id="only away"),
+        pytest.param([switch(away=[])], table("ready", "drain"), [change(B, "drain", "ready")], id="only in"),
+        pytest.param([switch(ready=False)], table("drain", "drain"), [], id="a drained node: stays in drain"),
+        pytest.param(
+            [switch(ready=False)],
+            table("maint", "maint"),
+            [change(B, "maint", "drain")],
+            id="a node that an older version drained: what is proven is in drain then",
+        ),
+        pytest.param(
+            [switch(ready=False)],
+            table("ready", "ready"),
+            [change(B, "ready", "drain"), change(A, "ready", "drain")],
+            id="a node that is drained now",
+        ),
+        pytest.param(
+            [switch(to=None), switch(to=B, away=[])],
+            table("ready", "drain"),
+            [change(B, "drain", "ready"), change(A, "ready", "drain")],
+            id="several: all that come in are first",
+        ),
+        pytest.param([switch(port=18080)], table("drain", "ready"), [], id="the port that it forwards to"),
+        pytest.param(
+            [switch(port=18181)],
+            table("ready", "drain"),
+            [
+                {"name": f"webui/{B} port", "before": 18080, "after": 18181},
+                change(B, "drain", "ready"),
+                change(A, "ready", "drain"),
+            ],
+            id="another port",
+        ),
+        pytest.param([], table("ready", "drain"), [], id="nothing"),
     ],
 )
-def test_plan(load_module: Loader, wanted: dict[str, Any], current: dict[str, Server], expected: list[Any]) -> None:
-    assert load_module("gateway_switch").plan(wanted, current) == expected
+def test_plan(
+    load_module: Loader, wanted: list[dict[str, Any]], current: dict[str, Server], expected: list[Any]
+) -> None:
+    assert load_module("gateway_switch").plan(wanted, {"webui": current}) == expected
 
 
 @pytest.mark.parametrize(
     ("wanted", "message"),
     [
-        (desired(to="x"), f"HAProxy has no server webui/x; it has {A}, {B}"),
-        (desired(away=["y"]), f"HAProxy has no server webui/y; it has {A}, {B}"),
-        (desired(to=A), f"{A} cannot come in and go away at once"),
+        ([switch(to="x")], f"HAProxy has no server webui/x; it has {A}, {B}"),
+        ([switch(away=["y"])], f"HAProxy has no server webui/y; it has {A}, {B}"),
+        ([switch(to=A)], f"webui/{A} cannot come in and go away at once"),
+        ([switch(to=A, away=[]), switch(to=B)], f"webui/{A} cannot come in and go away at once"),
     ],
 )
-def test_refused(load_module: Loader, wanted: dict[str, Any], message: str) -> None:
+def test_refused(load_module: Loader, wanted: list[dict[str, Any]], message: str) -> None:
     with pytest.raises(HAProxyError) as caught:
-        load_module("gateway_switch").plan(wanted, table("ready", "maint"))
+        load_module("gateway_switch").plan(wanted, {"webui": table("ready", "drain")})
     assert str(caught.value) == message
 
 
 def test_check_mode_of_a_gateway_that_is_not_there_yet(load_module: Loader) -> None:
-    assert load_module("gateway_switch").plan(desired(), {}, missing_is_fine=True) == [
+    assert load_module("gateway_switch").plan([switch()], {"webui": {}}, missing_is_fine=True) == [
         change(B, "absent", "ready"),
-        change(A, "absent", "maint"),
+        change(A, "absent", "drain"),
     ]
+
+
+class FakeRuntime:
+    """Notes what is asked of it."""
+
+    def __init__(self, current: dict[str, Server] | None = None, problem: str = "") -> None:
+        self.table = current or table("ready", "drain")
+        self.problem = problem
+        self.calls: list[Any] = []
+
+    def servers(self, backend: str) -> dict[str, Server]:
+        if backend != "webui":
+            raise NoBackendError(f"HAProxy has no backend {backend}")
+        return self.table
+
+    def prove(self, arrivals: list[Arrival], confirm: Callable[[], object]) -> dict[str, int]:
+        self.calls.append(("prove", arrivals))
+        if self.problem:
+            raise UnprovenError(self.problem)
+        confirm()
+        return {arrival.target: 200 for arrival in arrivals if arrival.probe}
+
+    def admit(self, arrivals: list[Arrival]) -> None:
+        self.calls.append(("admit", arrivals))
+
+    def dismiss(self, departures: list[Departure]) -> dict[str, int]:
+        self.calls.append(("dismiss", departures))
+        return {f"webui/{A}": 2, f"webui/{C}": 1}
+
+
+PROBE = {"port": 80, "path": "/readyz", "timeout": 5.0, "tls": False}
+
+
+def test_all_come_in_before_any_goes_away(load_module: Loader) -> None:
+    fake = FakeRuntime()
+    wanted = [switch(probe=PROBE, port=18081), switch(to="node1.1.b", away=[C], drain_timeout=60)]
+    found = load_module("gateway_switch").apply(fake, wanted, 30, 10, lambda: fake.calls.append("confirm"))
+    arrivals = [Arrival("webui", B, 30, Probe(80, "/readyz", 5, False), 18081), Arrival("webui", "node1.1.b", 30)]
+    assert fake.calls == [
+        "confirm",
+        ("prove", arrivals),
+        "confirm",
+        ("admit", arrivals),
+        ("dismiss", [Departure("webui", A, 10), Departure("webui", C, 60)]),
+    ]
+    assert found.pop("seconds") >= 0
+    assert found == {
+        "cut": 3,
+        "cut_by_server": {f"webui/{A}": 2, f"webui/{C}": 1},
+        "probes": {f"webui/{B}": 200},
+    }
+
+
+def test_a_drained_nodes_server_is_proven_and_goes_back(load_module: Loader) -> None:
+    fake = FakeRuntime()
+    load_module("gateway_switch").apply(fake, [switch(ready=False)], 30, 10, lambda: None)
+    assert fake.calls == [
+        ("prove", [Arrival("webui", B, 30)]),
+        ("admit", []),
+        ("dismiss", [Departure("webui", B, 10), Departure("webui", A, 10)]),
+    ]
+
+
+LOCK = {"path": "/run/lock", "holder_id": "me", "ttl": 60}
+
+
+def called(
+    load_module: Loader, monkeypatch: pytest.MonkeyPatch, fake: FakeRuntime, lost_at: int = 0
+) -> tuple[ModuleType, list[Any]]:
+    """The module with a fake HAProxy and a lock that is lost at its `lost_at`-th renewal."""
+    module = load_module("gateway_switch")
+    renewals: list[Any] = []
+
+    def renew(*arguments: Any) -> None:
+        renewals.append(arguments)
+        if len(renewals) == lost_at:
+            raise LockLostError("the lock of hangzhou is lost: ops@other has it", None)
+
+    monkeypatch.setattr(module, "Runtime", lambda *_: fake)
+    monkeypatch.setattr(module, "renew", renew)
+    return module, renewals
+
+
+def options(**more: Any) -> dict[str, Any]:
+    return {"switches": [{"backend": "webui", "to": B, "away": [A], "probe": {"port": 80}}], "lock": LOCK, **more}
+
+
+def test_the_lock_is_renewed_before_and_between(
+    load_module: Loader, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake = FakeRuntime()
+    module, renewals = called(load_module, monkeypatch, fake)
+    result = run(module, capsys, options())
+    assert result["changed"]
+    assert result["diff"]["after"] == {f"webui/{B}": "ready", f"webui/{A}": "drain"}
+    assert renewals == [("/run/lock", "me", 60)] * 2
+    run(module, capsys, options(lock=None))
+    assert len(renewals) == 2
+
+
+@pytest.mark.parametrize(("lost_at", "calls"), [(1, []), (2, ["prove"])])
+def test_without_the_lock_nothing_is_switched(
+    load_module: Loader,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    lost_at: int,
+    calls: list[str],
+) -> None:
+    fake = FakeRuntime()
+    module, _ = called(load_module, monkeypatch, fake, lost_at)
+    with pytest.raises(ModuleFailedError, match=r"^gateway_switch: the lock of hangzhou is lost: ops@other has it$"):
+        run(module, capsys, options())
+    assert [call[0] for call in fake.calls] == calls
+
+
+def test_one_that_does_not_pass_fails_the_module(
+    load_module: Loader, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake = FakeRuntime(problem="webui/node1.0.b is not UP")
+    module, _ = called(load_module, monkeypatch, fake)
+    with pytest.raises(ModuleFailedError, match=r"^gateway_switch: webui/node1\.0\.b is not UP$"):
+        run(module, capsys, options())
+    assert [call[0] for call in fake.calls] == ["prove"]
+
+
+def test_check_mode_touches_nothing(
+    load_module: Loader, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake = FakeRuntime()
+    module, renewals = called(load_module, monkeypatch, fake)
+    result = run(module, capsys, options(), check=True)
+    assert result["changed"]
+    assert (fake.calls, renewals) == ([], [])

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import http.server
 import socket
+import threading
+from pathlib import Path
 
 import pytest
 
@@ -23,11 +26,11 @@ def line(backend: str, server: str, admin: int, port: str) -> str:
     return f"4 {backend} 1 {server} 10.0.0.1 2 {admin} 1 1 23 15 3 3 6 0 0 0 - {port} - 0 0 - - 0"
 
 
-def test_configured_ports() -> None:
-    assert load("roles/gateway/files/haproxy_state.py").configured_ports(CONFIGURATION) == {
-        ("webui", "node1.0.a"): "18080",
-        ("webui", "node1.0.b"): "18081",
-        ("other", "node1.0.a"): "19080",
+def test_configured_servers() -> None:
+    assert load("roles/gateway/files/haproxy_state.py").configured_servers(CONFIGURATION) == {
+        ("webui", "node1.0.a"): ("10.0.0.1", "18080"),
+        ("webui", "node1.0.b"): ("fd00::1", "18081"),
+        ("other", "node1.0.a"): ("10.0.0.1", "19080"),
     }
 
 
@@ -51,18 +54,74 @@ def test_a_port_of_another_program_is_refused() -> None:
     [
         pytest.param([line("webui", "a", 1, "80")], [line("webui", "a", 1, "80")], id="idempotent"),
         pytest.param([line("webui", "a", 8, "99")], [line("webui", "a", 8, "80")], id="the configuration's port"),
+        pytest.param([line("webui", "node1.0.a", 0, "99")], [line("webui", "node1.0.a", 0, "99")], id="of what serves"),
+        pytest.param([line("webui", "node1.0.a", 1, "99")], [line("webui", "node1.0.a", 1, "80")], id="of what rests"),
+        pytest.param([line("webui", "datacenter.a", 0, "99")], [line("webui", "datacenter.a", 0, "80")], id="no slot"),
         pytest.param([line("webui", "gone", 0, "80")], [], id="no such server any more"),
         pytest.param([line("gone", "a", 0, "80")], [], id="no such backend any more"),
     ],
 )
 def test_carry_over(before: list[str], after: list[str]) -> None:
-    ports = {("webui", "a"): "80"}
+    names = [row.split()[3] for row in after] or ["a"]
+    servers = {("webui", name): ("10.0.0.1", "80") for name in names}
     state = "\n".join(["1", HEADER, *before]) + "\n\n"
     assert (
-        load("roles/gateway/files/haproxy_state.py").carry_over(state, ports) == "\n".join(["1", HEADER, *after]) + "\n"
+        load("roles/gateway/files/haproxy_state.py").carry_over(state, servers)
+        == "\n".join(["1", HEADER, *after]) + "\n"
     )
+
+
+def test_a_new_slot_of_what_serves_begins_in_drain() -> None:
+    serves, rests = line("webui", "node1.0.a", 0, "18080"), line("webui", "node1.0.b", 8, "18081")
+    servers = {
+        ("webui", "node1.0.a"): ("10.0.0.1", "18080"),
+        ("webui", "node1.0.b"): ("10.0.0.1", "18081"),
+        ("webui", "node1.1.a"): ("10.0.0.2", "18082"),
+        ("webui", "datacenter.shanghai"): ("10.0.0.9", "80"),
+        ("other", "node1.0.a"): ("10.0.0.1", "19080"),
+    }
+    carry_over = load("roles/gateway/files/haproxy_state.py").carry_over
+    *before, new = carry_over("\n".join(["1", HEADER, serves, rests]), servers).splitlines()
+    assert before == ["1", HEADER, serves, rests]
+    assert new.split()[3:7] == ["node1.1.a", "10.0.0.2", "2", "8"]
+    assert (new.split()[1], new.split()[18], len(new.split())) == ("webui", "18082", len(rests.split()))
 
 
 def test_another_format_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^unexpected answer to 'show servers state': '2\\n'$"):
         load("roles/gateway/files/haproxy_state.py").carry_over("2\n", {})
+
+
+def test_a_map_that_is_not_there_yet_is_empty(tmp_path: Path) -> None:
+    there = tmp_path / "there.map"
+    there.touch()
+    text = f"    set-var(txn.a) str(x),map({there}) unless x\n    set-var(txn.b) str(map),map(/nowhere/y.map)\n"
+    expected = text.replace("/nowhere/y.map", "/dev/null")
+    assert load("roles/gateway/files/haproxy_state.py").without_missing_maps(text) == expected
+
+
+@pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 1)])
+def test_healthy(status: int, code: int) -> None:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            self.send_response(status if self.path == "/healthz" else 404)
+            self.end_headers()
+
+    module = load("roles/gateway/files/haproxy_state.py")
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        assert module.healthy("127.0.0.1", server.server_address[1]) == code
+        server.shutdown()
+
+
+def test_a_gateway_that_does_not_answer_is_not_healthy(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    monkeypatch.setattr("sys.argv", ["haproxy-state", "healthy", "127.0.0.1", str(port)])
+    assert load("roles/gateway/files/haproxy_state.py").main() == 1
+    assert capsys.readouterr().err == "haproxy-state: [Errno 111] Connection refused\n"

@@ -255,11 +255,35 @@ def test_which_failures_are_tried_again(module: ModuleType) -> None:
         return attempt
 
     passing, final = RegistryError("x", transient=True), RegistryError("y")
-    outcome = module.first_success(["a"], attempts(passing, EngineError("z"), None), 2, 1, slept.append)
+    ever = module.Deadline(0, float, slept.append)
+    outcome = module.first_success(["a"], attempts(passing, EngineError("z"), None), 2, 1, ever)
     assert (outcome.registry, outcome.transferred, outcome.attempts, slept) == ("a", 7, ["x", "z"], [1, 2])
-    assert module.first_success(["a", "b"], attempts(final, None), 2, 1, slept.append).registry == "b"
+    assert module.first_success(["a", "b"], attempts(final, None), 2, 1, ever).registry == "b"
     with pytest.raises(module.PullError):
-        module.first_success(["a"], attempts(passing, passing, passing), 2, 1, slept.append)
+        module.first_success(["a"], attempts(passing, passing, passing), 2, 1, ever)
+
+
+def test_a_deadline_ends_tries_waits_and_a_pull_that_goes_on(module: ModuleType) -> None:
+    now = [0.0]
+
+    def attempt(_: str) -> int:
+        now[0] += 2
+        raise RegistryError("x", transient=True)
+
+    slept: list[float] = []
+    deadline = module.Deadline(10, lambda: now[0], slept.append)
+    with pytest.raises(module.PullError, match=r"not here after 10 s \(deadline\)"):
+        module.first_success(["a"], attempt, 9, 3, deadline)
+    assert (slept, now) == ([3], [4])
+
+    def events() -> Iterator[dict[str, str]]:
+        while True:
+            now[0] += 1
+            yield {"status": "Downloading", "id": "layer"}
+
+    with pytest.raises(module.PullError, match="What runs was left alone"):
+        module.transferred("r.lab/webui", events(), {}, deadline)
+    assert now == [10]
 
 
 @pytest.mark.parametrize(

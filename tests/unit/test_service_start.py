@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 from typing import Any, cast
 
 import pytest
-from ansible.module_utils.qianjiang.candidate import CandidateFailedError, Decision, apply, plan, port_conflict
+from ansible.module_utils.qianjiang.candidate import (
+    CandidateFailedError,
+    Decision,
+    apply,
+    plan,
+    plan_restore,
+    port_conflict,
+)
+from ansible.module_utils.qianjiang.container import LABEL
 from ansible.module_utils.qianjiang.engine import Engine
-from ansible.module_utils.qianjiang.service_state import Owned
+from ansible.module_utils.qianjiang.service_state import Owned, read_state, write_state
+
+from fake_engine import REFERENCE, Host
+from running import ModuleFailedError, run
+from support import NEW, catalogue, container
 
 DIFFERENT = [{"name": "env.TITLE", "before": "x", "after": "y"}]
-
-
-def container(release: int, slot: str, status: str = "running") -> Owned:
-    return {
-        "container": f"webui.0.r{release}",
-        "id": f"id{release}",
-        "service": "webui",
-        "replica": 0,
-        "release": release,
-        "slot": slot,
-        "digest": "sha256:x",
-        "configuration": "c",
-        "status": status,
-        "image_id": f"image{release}",
-    }
 
 
 def change(name: str, before: Any, after: Any) -> dict[str, Any]:
@@ -273,3 +272,317 @@ def test_who_has_the_slots_port(remove: list[str], frees_port: bool, holder: str
     entries = [{"Names": ["/stranger"], "Id": "1", "Ports": [{"PublicPort": 9, "Type": "tcp"}]}, {"Names": None}]
     decision = DECISION._replace(remove=remove, frees_port=frees_port)
     assert port_conflict(decision, 9, entries) == holder
+
+
+@pytest.mark.parametrize(
+    ("containers", "proven", "recorded", "action", "slot", "remove", "changes", "frees_port"),
+    [
+        pytest.param(
+            [KEPT, OLD],
+            {5, 6},
+            "webui.0.r6",
+            "start",
+            "b",
+            [],
+            [change("webui.0.r5", "exited", "running in slot b")],
+            False,
+            id="in its slot, which is free",
+        ),
+        pytest.param(
+            [container(5, "a", "exited"), OLD],
+            {5, 6},
+            "webui.0.r6",
+            "move",
+            "b",
+            [],
+            [change("webui.0.r5", "exited", "running in slot b")],
+            False,
+            id="its slot is taken: in the other one",
+        ),
+        pytest.param(
+            [container(5, "b"), OLD], {5, 6}, "webui.0.r6", "adopt", "b", [], [], False, id="idempotent: it runs"
+        ),
+        pytest.param(
+            [container(5, "a"), container(6, "b")],
+            {5, 6},
+            "webui.0.r6",
+            "adopt",
+            "a",
+            [],
+            [],
+            False,
+            id="where it runs it stays",
+        ),
+        pytest.param(
+            [KEPT, OLD, container(7, "b"), container(4, "a", "exited"), container(8, "b", "created")],
+            {5, 6, 7, 4},
+            "webui.0.r6",
+            "start",
+            "b",
+            ["webui.0.r7", "webui.0.r8"],
+            [
+                change("webui.0.r7", "running", None),
+                change("webui.0.r8", "created", None),
+                change("webui.0.r5", "exited", "running in slot b"),
+            ],
+            True,
+            id="left-overs give way, other kept ones stay",
+        ),
+        pytest.param(
+            [KEPT, container(6, "b")],
+            {5, 6},
+            "webui.0.r6",
+            "start",
+            "b",
+            [],
+            [change("webui.0.r5", "exited", "running in slot b")],
+            False,
+            id="what is on record is never removed",
+        ),
+    ],
+)
+def test_a_kept_one_comes_back(  # noqa: PLR0917 — one per column of the table
+    containers: list[Owned],
+    proven: set[int],
+    recorded: str | None,
+    action: str,
+    slot: str,
+    remove: list[str],
+    changes: list[Any],
+    frees_port: bool,
+) -> None:
+    wanted = {"container": "webui.0.r5", "slot": "b"}
+    found = plan_restore(wanted, containers, recorded, lambda item: item["release"] in proven)
+    assert found == Decision(action, "webui.0.r5", slot, remove, changes, frees_port)
+
+
+def test_one_that_was_not_kept_cannot_come_back() -> None:
+    wanted = {"container": "webui.0.r5", "slot": "b"}
+    with pytest.raises(ValueError, match=r"^webui\.0\.r5 was not kept on this node; there are webui\.0\.r6$"):
+        plan_restore(wanted, [OLD], "webui.0.r6", lambda _: True)
+    with pytest.raises(ValueError, match=r"^webui\.0\.r5 was not kept on this node; there are none$"):
+        plan_restore(wanted, [], None, lambda _: True)
+
+
+class Movable(FakeEngine):
+    """One that can be made again in the other slot."""
+
+    def inspect(self, _container: str) -> dict[str, Any]:
+        host = {"PortBindings": {"8080/tcp": [{"HostPort": "18080"}]}}
+        config = {"Env": ["QJ_SLOT=a"], "Labels": {f"{LABEL}slot": "a"}}
+        return {"State": self.state, "Id": "0123456789abcdef", "Config": config, "HostConfig": host}
+
+
+def test_a_moved_one_is_made_again_in_the_other_slot_and_the_old_one_stays() -> None:
+    engine = Movable({})
+    spec = {"host_port": None}
+    apply(cast(Engine, engine), DECISION._replace(action="move"), spec, PARAMETERS | {"restore": True}, serves=False)
+    assert [call[0] for call in engine.calls] == ["rename", "create", "start", "set_restart"]
+    assert engine.calls[0] == ("rename", "webui.0.r7", "webui.0.r7.0123456789ab")
+    body, name = engine.calls[1][1:]
+    assert (name, body["Labels"], body["Env"]) == ("webui.0.r7", {f"{LABEL}slot": "b"}, ["QJ_SLOT=b"])
+
+
+@pytest.mark.parametrize(
+    ("action", "calls", "fate"),
+    [
+        pytest.param(
+            "start",
+            ["set_restart no", "start", "set_restart unless-stopped", "stop 10"],
+            "it was stopped again, and is kept; what serves was not touched",
+            id="a kept one is kept",
+        ),
+        pytest.param(
+            "adopt",
+            ["set_restart unless-stopped", "stop 10"],
+            "it was stopped again, and is kept; what serves was not touched",
+            id="also one that ran already",
+        ),
+        pytest.param(
+            "move",
+            ["rename webui.0.r7.0123456789ab", "create webui.0.r7", "start", "remove"],
+            "it was removed, what serves was not touched",
+            id="its twin in the other slot goes",
+        ),
+    ],
+)
+def test_a_kept_one_that_fails(action: str, calls: list[str], fate: str) -> None:
+    engine = Movable({"Running": False, "ExitCode": 3})
+    wanted = PARAMETERS | {"restore": True}
+    with pytest.raises(CandidateFailedError, match=fate) as caught:
+        apply(cast(Engine, engine), DECISION._replace(action=action), {"host_port": None}, wanted, serves=False)
+    assert [f"{call[0]} {call[-1] if len(call) > 2 else ''}".strip() for call in engine.calls] == calls
+    assert caught.value.facts["removed"] is (action == "move")
+
+
+SERVICE = catalogue(webui={"update": {"min_healthy_time": 0}})["webui"]
+SERVICE |= {"port": None}
+
+
+class Running:
+    """The module on a host where release 6 serves and 5 was kept."""
+
+    def __init__(self, module: ModuleType, capsys: pytest.CaptureFixture[str], path: Path) -> None:
+        self.module, self.capsys, self.path = module, capsys, str(path)
+        self.host = Host({f"{REFERENCE}@{NEW}"}, SERVICE)
+        self.host.add(6, "a").add(5, "b", "exited")
+        self.record("webui.0.r6", 6)
+
+    def record(self, name: str | None, highest: int) -> None:
+        write_state(self.path, "webui", {"highest_release": highest, "current": {"0": name} if name else {}})
+
+    def recorded(self) -> tuple[int, dict[str, str]]:
+        state = read_state(self.path, "webui")
+        return state["highest_release"], state["current"]
+
+    def start(self, *candidates: dict[str, Any], check: bool = False) -> dict[str, Any]:
+        common = {"service": SERVICE, "reference": REFERENCE, "digest": NEW, "release": 7, "slot": "b"}
+        options = {"candidates": [common | one for one in candidates], "state_path": self.path, "log_lines": 1}
+        return run(self.module, self.capsys, options, check=check)
+
+
+@pytest.fixture
+def node(
+    load_module: Callable[[str], ModuleType],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> Running:
+    module = load_module("service_start")
+    found = Running(module, capsys, tmp_path)
+    monkeypatch.setattr(module, "Engine", lambda: found.host)
+    return found
+
+
+SECOND = {"replica": 1, "slot": "a"}
+
+
+def test_candidates_start_side_by_side_and_the_fence_is_raised_first(node: Running) -> None:
+    found = node.start({}, SECOND)
+    assert [(one["container"], one["slot"], one["port"], one["probes"]) for one in found["candidates"]] == [
+        ("webui.0.r7", "b", None, {"container": "none"}),
+        ("webui.1.r7", "a", None, {"container": "none"}),
+    ]
+    assert found["diff"]["after"] == {"webui.0.r7": "running in slot b", "webui.1.r7": "running in slot a"}
+    assert node.recorded() == (7, {"0": "webui.0.r6"})
+    assert node.host.restart_of("webui.0.r7") == "unless-stopped"
+
+
+def test_check_mode_says_the_same_and_does_nothing(node: Running) -> None:
+    node.host.images.clear()
+    found = node.start({}, check=True)
+    assert (found["changed"], [one["container"] for one in found["candidates"]]) == (True, ["webui.0.r7"])
+    assert (node.host.calls, node.recorded()) == ([], (6, {"0": "webui.0.r6"}))
+
+
+def test_no_candidate_no_change(node: Running) -> None:
+    found = node.start()
+    assert (found["changed"], found["candidates"], node.recorded()) == (False, [], (6, {"0": "webui.0.r6"}))
+
+
+def test_a_kept_one_is_started_under_the_rollouts_number(node: Running) -> None:
+    back = {"release": 5, "number": 8, "restore": True, "container": "webui.0.r5"}
+    assert node.start(back)["candidates"][0]["container"] == "webui.0.r5"
+    assert (node.host.calls, node.recorded()[0]) == (["start webui.0.r5"], 8)
+    assert node.start(back)["changed"] is False
+
+
+@pytest.mark.parametrize(
+    ("slot", "port"),
+    [pytest.param("b", 18081, id="the one that it was made with"), pytest.param("a", 18180, id="in the other slot")],
+)
+def test_the_port_of_a_kept_one_after_another_slots_port(node: Running, slot: str, port: int) -> None:
+    listens = SERVICE | {"port": 8080, "slots_port": 18080}
+    node.host.service = listens
+    node.host.there.clear()
+    node.host.add(6, "a").add(5, "b", "exited")
+    moved = listens | {"slots_port": 18180}
+    back = {"service": moved, "release": 5, "number": 8, "slot": slot, "restore": True, "container": "webui.0.r5"}
+    assert node.start(back, check=True)["candidates"][0]["port"] == port
+
+
+def test_what_the_gateways_say_is_recorded_first(node: Running) -> None:
+    node.host.add(7, "b")
+    node.start({"release": 8, "slot": "a", "serving": "webui.0.r7"})
+    assert node.recorded() == (8, {"0": "webui.0.r7"})
+    assert node.host.calls[0] == "remove webui.0.r6"
+
+
+def test_when_one_fails_the_others_of_the_call_go_too(node: Running) -> None:
+    node.host.sick = {"webui.1.r7"}
+    with pytest.raises(ModuleFailedError) as caught:
+        node.start({}, SECOND)
+    assert str(caught.value) == (
+        "service_start: webui.1.r7 ended with exit code 3 after 0.0 s; it was removed, what serves was not touched. "
+        "Its last log lines:\nwebui.1.r7 said line 29"
+    )
+    assert (caught.value.result["log"], caught.value.result["removed"]) == (["webui.1.r7 said line 29"], True)
+    assert sorted(node.host.there) == ["webui.0.r5", "webui.0.r6"]
+
+
+def test_a_kept_one_that_was_well_stays_when_another_fails(node: Running) -> None:
+    node.host.sick = {"webui.1.r7"}
+    back = {"release": 5, "number": 8, "restore": True, "container": "webui.0.r5"}
+    with pytest.raises(ModuleFailedError, match=r"webui\.1\.r7 ended"):
+        node.start(back, SECOND | {"number": 8})
+    assert node.host.restart_of("webui.0.r5") == "unless-stopped"
+
+
+SEEN = {"highest_release": 6, "recorded": "webui.0.r6"}
+OVERTAKEN = (
+    "service_start: webui, replica 0 has changed since the rollout was planned: webui.0.r6 served and 6 was the "
+    "highest release, now {recorded} and {highest}. Another rollout was here; run this again"
+)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "highest", "wanted", "message"),
+    [
+        pytest.param("webui.0.r6", 6, {"seen": SEEN}, None, id="as it was seen"),
+        pytest.param("webui.0.r6", 8, {"seen": SEEN, "number": 8}, None, id="our own number"),
+        pytest.param("webui.0.r7", 6, {"seen": SEEN, "serving": "webui.0.r7"}, None, id="our own record"),
+        pytest.param(
+            "webui.0.r6",
+            7,
+            {"seen": SEEN, "number": 8},
+            OVERTAKEN.format(recorded="webui.0.r6", highest=7),
+            id="a candidate came in between",
+        ),
+        pytest.param(
+            "webui.0.r5",
+            6,
+            {"seen": SEEN},
+            OVERTAKEN.format(recorded="webui.0.r5", highest=6),
+            id="another one serves",
+        ),
+        pytest.param(
+            "webui.0.r6",
+            9,
+            {},
+            "service_start: release 7 of webui is refused: this node has seen release 9. Another rollout took over, or "
+            "the release number was not taken from the lock; start the rollout again, it gets a new number",
+            id="a lower number",
+        ),
+    ],
+)
+def test_a_plan_that_was_overtaken_is_refused(
+    node: Running, recorded: str, highest: int, wanted: dict[str, Any], message: str | None
+) -> None:
+    node.record(recorded, highest)
+    if message is None:
+        node.start(wanted, check=True)
+        return
+    with pytest.raises(ModuleFailedError) as caught:
+        node.start(wanted)
+    assert str(caught.value) == message
+    assert node.host.calls == []
+
+
+def test_without_its_image_nothing_begins(node: Running) -> None:
+    node.host.images.clear()
+    with pytest.raises(ModuleFailedError) as caught:
+        node.start({})
+    assert (
+        str(caught.value) == f"service_start: image {REFERENCE}@{NEW} is not on this node; pull it first (image_pull)"
+    )
+    assert (node.host.calls, node.recorded()[0]) == ([], 6)

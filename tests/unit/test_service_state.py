@@ -9,13 +9,20 @@ from typing import Any
 import pytest
 from ansible.module_utils.qianjiang.service_state import (
     Owned,
+    State,
     StateError,
+    claim,
     fence,
     owned,
+    proven,
     read_state,
+    record_serving,
     replica_view,
+    update_state,
     write_state,
 )
+
+from support import container
 
 
 def test_a_node_that_never_saw_the_service(tmp_path: Path) -> None:
@@ -42,21 +49,6 @@ def test_a_damaged_file_is_named(tmp_path: Path, text: str) -> None:
 def test_a_name_cannot_leave_the_directory(tmp_path: Path) -> None:
     with pytest.raises(StateError, match=r"^not a service name: \"\.\./passwd\"$"):
         read_state(str(tmp_path), "../passwd")
-
-
-def container(release: int, slot: str, status: str = "running") -> Owned:
-    return {
-        "container": f"webui.0.r{release}",
-        "id": f"id{release}",
-        "service": "webui",
-        "replica": 0,
-        "release": release,
-        "slot": slot,
-        "digest": "sha256:x",
-        "configuration": "c",
-        "status": status,
-        "image_id": f"image{release}",
-    }
 
 
 OLD, NEW, KEPT = container(6, "a"), container(7, "b"), container(5, "b", "exited")
@@ -150,3 +142,66 @@ def test_containers_are_read_from_the_engines_list() -> None:
 )
 def test_the_fence(release: int, message: str | None) -> None:
     assert fence({"highest_release": 7, "current": {}}, "webui", release) == message
+
+
+def kept_in(path: Path) -> tuple[int, dict[str, str]]:
+    state = read_state(str(path), "webui")
+    return state["highest_release"], state["current"]
+
+
+def test_who_serves_is_recorded_for_each_replica(tmp_path: Path) -> None:
+    record_serving(str(tmp_path), "webui", 0, "webui.0.r7")
+    assert kept_in(tmp_path) == (0, {"0": "webui.0.r7"})
+    claim(str(tmp_path), "webui", 8)
+    record_serving(str(tmp_path), "webui", 1, "webui.1.r8")
+    assert kept_in(tmp_path) == (8, {"0": "webui.0.r7", "1": "webui.1.r8"})
+    record_serving(str(tmp_path), "webui", 0, "webui.0.r8")
+    assert kept_in(tmp_path) == (8, {"0": "webui.0.r8", "1": "webui.1.r8"})
+
+
+def test_what_is_on_record_already_is_not_written_again(tmp_path: Path) -> None:
+    record_serving(str(tmp_path), "webui", 0, "webui.0.r7")
+    before = (tmp_path / "webui.json").stat().st_ino
+    record_serving(str(tmp_path), "webui", 0, "webui.0.r7")
+    assert (tmp_path / "webui.json").stat().st_ino == before
+
+
+def test_the_fence_only_rises(tmp_path: Path) -> None:
+    for release in (7, 7, 8):
+        claim(str(tmp_path), "webui", release)
+    with pytest.raises(StateError, match=r"^release 7 of webui is refused: this node has seen release 8\."):
+        claim(str(tmp_path), "webui", 7)
+    assert kept_in(tmp_path) == (8, {})
+
+
+def test_a_change_that_fails_changes_nothing_and_frees_the_lock(tmp_path: Path) -> None:
+    write_state(str(tmp_path), "webui", {"highest_release": 7, "current": {"0": "webui.0.r7"}})
+
+    def fails(state: State) -> State:
+        state["current"]["0"] = "webui.0.r8"
+        raise StateError("no")
+
+    with pytest.raises(StateError, match=r"^no$"):
+        update_state(str(tmp_path), "webui", fails)
+    record_serving(str(tmp_path), "webui", 1, "webui.1.r7")
+    assert kept_in(tmp_path) == (7, {"0": "webui.0.r7", "1": "webui.1.r7"})
+
+
+@pytest.mark.parametrize(
+    ("status", "policy", "expected"),
+    [
+        ("running", "unless-stopped", True),
+        ("exited", "unless-stopped", True),
+        ("running", "no", False),
+        ("exited", "", False),
+        ("created", "unless-stopped", False),
+        ("dead", "unless-stopped", False),
+    ],
+)
+def test_which_one_was_proven(status: str, policy: str, expected: bool) -> None:
+    assert proven({"State": {"Status": status}, "HostConfig": {"RestartPolicy": {"Name": policy}}}) is expected
+
+
+def test_one_that_is_gone_proves_nothing() -> None:
+    assert proven(None) is False
+    assert proven({"State": {"Status": "exited"}, "HostConfig": {"RestartPolicy": None}}) is False

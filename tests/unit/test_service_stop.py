@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
-from ansible.module_utils.qianjiang.service_state import Owned, State
+from ansible.module_utils.qianjiang import observation
+from ansible.module_utils.qianjiang.service_state import Owned, State, read_state, write_state
+
+from fake_engine import WEBUI, Host
+from running import ModuleFailedError, run
+from support import container as listed
 
 Loader = Callable[[str], ModuleType]
 
 
-def container(release: int, status: str = "exited", image: str = "") -> Owned:
-    return {
-        "container": f"webui.0.r{release}",
-        "id": f"id{release}",
-        "service": "webui",
-        "replica": 0,
-        "release": release,
-        "slot": "ab"[release % 2],
-        "digest": "sha256:x",
-        "configuration": "c",
-        "status": status,
-        "image_id": image or f"image{release}",
-    }
+def container(release: int, status: str = "exited", image: str = "", **more: Any) -> Owned:
+    given = {"image_id": image} if image else {}
+    return listed(release, "ab"[release % 2], status, **given, **more)
 
 
 def change(name: str, before: Any, after: Any) -> dict[str, Any]:
@@ -182,3 +178,169 @@ def test_in_check_mode_the_candidate_is_taken_for_running(load_module: Loader) -
         RECORD,
         change("webui.0.r6", "running", "stopped"),
     ]
+
+
+TWIN = container(6, "exited", "image6", container="webui.0.r6.0123456789ab", id="twin")
+
+
+@pytest.mark.parametrize(
+    ("containers", "state", "more", "expected"),
+    [
+        pytest.param(
+            [container(6, "running"), NEW],
+            STATE,
+            {"keep": "webui.0.r6", "drop": "webui.0.r7", "number": 7},
+            [change("webui.0.r7", "running", None), change("image7", "present", None)],
+            id="a candidate that failed is not kept, though it was proven",
+        ),
+        pytest.param(
+            [container(6, "running"), TWIN, NEW],
+            {"highest_release": 8, "current": {"0": "webui.0.r7"}},
+            {"keep": "webui.0.r6", "number": 8},
+            [
+                change("current", "webui.0.r7", "webui.0.r6"),
+                change("webui.0.r7", "running", "stopped"),
+                change("webui.0.r6.0123456789ab", "exited", None),
+            ],
+            id="moved to the other slot: its twin goes, its image stays",
+        ),
+        pytest.param(
+            [KEPT, TWIN, container(6), NEW],
+            DONE,
+            {},
+            [change("webui.0.r6", "exited", None)],
+            id="of two of a release one is kept",
+        ),
+        pytest.param(
+            [KEPT, container(6, "running"), NEW],
+            {"highest_release": 8, "current": {"0": "webui.0.r7"}},
+            {"keep": "webui.0.r6", "number": 9},
+            [
+                change("current", "webui.0.r7", "webui.0.r6"),
+                change("highest_release", 8, 9),
+                change("webui.0.r7", "running", "stopped"),
+            ],
+            id="after a rollback the fence has its number",
+        ),
+    ],
+)
+def test_plan_after_a_failure_or_a_rollback(
+    load_module: Loader, containers: list[Owned], state: State, more: dict[str, Any], expected: list[Any]
+) -> None:
+    desired = {"replica": 0, "keep": "webui.0.r7", "keep_releases": 2} | more
+    assert load_module("service_stop").plan(desired, containers, [], state, lambda _: True) == expected
+
+
+class Stopping:
+    """The module on a host where release 7 has come beside 6, and 5 was kept."""
+
+    def __init__(self, module: ModuleType, capsys: pytest.CaptureFixture[str], path: Path) -> None:
+        self.module, self.capsys, self.path = module, capsys, str(path)
+        self.host = Host().add(5, "b", "exited").add(6, "a").add(7, "b")
+        self.record("webui.0.r6", 7)
+
+    def record(self, name: str, highest: int) -> None:
+        write_state(self.path, "webui", {"highest_release": highest, "current": {"0": name}})
+
+    def recorded(self) -> State:
+        return read_state(self.path, "webui")
+
+    def stop(self, *replicas: dict[str, Any], check: bool = False, **more: Any) -> dict[str, Any]:
+        common = {"service": WEBUI, "keep": "webui.0.r7", "number": 7}
+        options = {"replicas": [common | one for one in replicas], "services": [WEBUI], "state_path": self.path}
+        return run(self.module, self.capsys, options | more, check=check)
+
+
+@pytest.fixture
+def node(
+    load_module: Loader, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Stopping:
+    module = load_module("service_stop")
+    found = Stopping(module, capsys, tmp_path)
+    monkeypatch.setattr(module, "Engine", lambda: found.host)
+    monkeypatch.setattr(observation, "port_holder", lambda _port, _entries: None)
+    return found
+
+
+def test_it_ends_with_a_look_at_the_node(node: Stopping) -> None:
+    found = node.stop({})
+    assert found["diff"]["after"] == {"current": "webui.0.r7", "webui.0.r6": "stopped"}
+    assert [(one["container"], one["killed"]) for one in found["stopped"]] == [("webui.0.r6", False)]
+    seen = found["services"]["webui"]
+    assert (seen["replicas"][0]["current"]["container"], seen["replicas"][0]["extra"]) == ("webui.0.r7", [])
+    assert [one["container"] for one in seen["kept"]] == ["webui.0.r6", "webui.0.r5"]
+    assert (found["orphans"], node.recorded()) == ([], {"highest_release": 7, "current": {"0": "webui.0.r7"}})
+    again = node.stop({})
+    assert (again["changed"], again["services"]) == (False, found["services"])
+    assert node.host.calls == ["stop webui.0.r6 within 30"]
+
+
+def test_check_mode_says_the_same_does_nothing_and_shows_what_runs_now(node: Stopping) -> None:
+    found = node.stop({}, check=True)
+    assert (found["changed"], found["diff"]["after"]) == (True, {"current": "webui.0.r7", "webui.0.r6": "stopped"})
+    assert found["services"]["webui"]["replicas"][0]["current"]["container"] == "webui.0.r6"
+    assert (node.host.calls, node.recorded()["current"]) == ([], {"0": "webui.0.r6"})
+
+
+def test_the_record_comes_before_the_first_stop(node: Stopping, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(node.host, "stop", lambda _name, _timeout: seen.append(node.recorded()["current"]))
+    node.stop({})
+    assert seen == [{"0": "webui.0.r7"}]
+
+
+def test_several_replicas_and_none(node: Stopping) -> None:
+    node.host.add(6, "a", replica=1).add(7, "b", replica=1)
+    found = node.stop({}, {"replica": 1, "keep": "webui.1.r7"})
+    assert sorted(one["container"] for one in found["stopped"]) == ["webui.0.r6", "webui.1.r6"]
+    assert node.recorded()["current"] == {"0": "webui.0.r7", "1": "webui.1.r7"}
+    assert node.stop()["changed"] is False
+
+
+def test_an_image_goes_when_the_last_replica_no_longer_needs_it(node: Stopping) -> None:
+    node.host.add(5, "b", "exited", replica=1).add(7, "b", replica=1)
+    second = {"replica": 1, "keep": "webui.1.r7"}
+    services = [{"service": WEBUI | {"keep_releases": 1}}, {"service": WEBUI | {"keep_releases": 0}} | second]
+    found = node.stop(*services)
+    assert sorted(found["removed"]) == ["webui.0.r5", "webui.1.r5"]
+    assert found["diff"]["after"]["image of r5"] is None
+    assert found["images_removed"]
+
+
+def test_what_failed_goes_with_its_image_and_the_old_one_stays(node: Stopping) -> None:
+    found = node.stop({"keep": "webui.0.r6", "drop": "webui.0.r7"})
+    assert (found["removed"], len(found["images_removed"])) == (["webui.0.r7"], 1)
+    assert [one["container"] for one in found["services"]["webui"]["kept"]] == ["webui.0.r5"]
+
+
+def test_one_that_does_not_hear_is_killed(node: Stopping) -> None:
+    node.host.sick = {"webui.0.r6"}
+    assert node.stop({})["stopped"][0]["killed"] is True
+
+
+@pytest.mark.parametrize(
+    ("keep", "number", "message"),
+    [
+        (
+            "webui.0.r8",
+            8,
+            "service_stop: webui.0.r8 is not there, so nothing is stopped; running: webui.0.r6, webui.0.r7",
+        ),
+        (
+            "webui.0.r5",
+            7,
+            "service_stop: webui.0.r5 is exited, so nothing is stopped; start it first (service_start)",
+        ),
+        (
+            "webui.0.r7",
+            6,
+            "service_stop: release 6 of webui is refused: this node has seen release 7. Another rollout took over, or "
+            "the release number was not taken from the lock; start the rollout again, it gets a new number",
+        ),
+    ],
+)
+def test_refused_nothing_is_touched(node: Stopping, keep: str, number: int, message: str) -> None:
+    with pytest.raises(ModuleFailedError) as caught:
+        node.stop({"keep": keep, "number": number})
+    assert str(caught.value) == message
+    assert (node.host.calls, node.recorded()["current"]) == ([], {"0": "webui.0.r6"})

@@ -1,6 +1,7 @@
 """A service for the gateway's tests: probe.py PORT NAME.
 
-GET /x answers NAME, /slow after 2 s, /stream in pieces for 2 s, /hang-up never, /counts; POSTs are counted.
+GET /x answers NAME, /slow after 2 s, /stream in pieces for 2 s, /hang-up never, /headers with those it got, /counts;
+POSTs are counted.
 SIGUSR1: takes no more connections, ends the requests it has.
 """
 
@@ -46,6 +47,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.answer(json.dumps(COUNTS).encode())
         if self.path.startswith("/request-id"):
             return self.answer((self.headers["X-Request-ID"] or "").encode())
+        if self.path == "/headers":
+            return self.answer(json.dumps({name.lower(): value for name, value in self.headers.items()}).encode())
         if self.path == "/hang-up":
             return self.hang_up()
         if self.path == "/slow":

@@ -16,12 +16,19 @@ from subprocess import CompletedProcess
 from typing import Any
 
 import lab
-from load import Load
+from load import Kind, Load
 
 SCENARIO = Path(__file__).resolve().parents[1]
 NAMES = lab.group("gateways")
 PORT, STATISTICS = 8090, 8404
 SLOTS = {"a": 18990, "b": 18991}
+# What files/probe.py answers
+KINDS = (
+    Kind("GET", 14, "/x"),
+    Kind("POST", 4, "/x", "POST", "x" * 100),
+    Kind("SLOW", 1, "/slow"),
+    Kind("STREAM", 1, "/stream", expect="hello" * 20),
+)
 ASK = """
 import socket, sys
 connection = socket.socket(socket.AF_UNIX)
@@ -47,6 +54,7 @@ class Answer:
 class Gateway:
     """A gateway, and the nodes that it forwards to by their place: `first`, `second`."""
 
+    name: str
     address: str
     host: Any
     nodes: dict[str, Any]
@@ -58,10 +66,10 @@ class Gateway:
         return ask(self.address, port, method, path, body=body, headers=headers)
 
     def load(self, seconds: float) -> Load:
-        return Load(self.address, PORT, seconds)
+        return Load([f"{self.address}:{PORT}"], seconds=seconds, kinds=KINDS)
 
     def states(self, backend: str = "probe") -> dict[str, str]:
-        """Each server's state in the statistics: UP, DOWN, DRAIN, MAINT."""
+        """Each server's state in the statistics: UP, DOWN (in drain as well), DRAIN (and up), MAINT."""
         text = self.request("/;csv", STATISTICS).body.removeprefix("# ")
         rows = [row for row in csv.DictReader(io.StringIO(text)) if row["pxname"] == backend]
         return {row["svname"]: row["status"].split()[0] for row in rows if row["svname"] not in ("FRONTEND", "BACKEND")}
@@ -74,17 +82,23 @@ class Gateway:
             commands.append(f"set server probe/{place}.0.{slot} state {state}")
         self.host.check_output("python3 -c %s %s", ASK, "; ".join(commands))
 
-    def start(self, place: str, slot: str) -> None:
-        """Start the service in a slot, and wait until it listens."""
+    def ports(self) -> dict[str, int]:
+        """Where each server forwards to."""
+        lines = self.host.check_output("python3 -c %s %s", ASK, "show servers state probe").splitlines()[2:]
+        return {line.split()[3]: int(line.split()[18]) for line in lines}
+
+    def start(self, place: str, slot: str, port: int | None = None) -> None:
+        """Start the service in a slot, and wait until it listens: on the slot's port, if on no other."""
+        port = port or SLOTS[slot]
         self.stop(place, slot)
         self.nodes[place].check_output(
             f"systemd-run --quiet --collect --unit gateway-probe-{slot}"
-            f" python3 /usr/local/lib/gateway-probe.py {SLOTS[slot]} {place}.0.{slot}"
+            f" python3 /usr/local/lib/gateway-probe.py {port} {place}.0.{slot}"
         )
         end = time.monotonic() + 10
         while True:
             try:
-                ask(self.addresses[place], SLOTS[slot], "GET", "/readyz")
+                ask(self.addresses[place], port, "GET", "/readyz")
                 return
             except OSError:
                 if time.monotonic() > end:
@@ -114,13 +128,13 @@ class Gateway:
         raise TimeoutError(f"expected {wanted}, found {self.states()}")
 
     def rest(self) -> None:
-        """Slot a of both nodes serves, slot b is empty and out of rotation."""
+        """Slot a of both nodes serves, slot b is empty and in drain."""
         for place in self.nodes:
             self.start(place, "a")
             self.stop(place, "b")
         self.host.check_output("systemctl start haproxy.service")
-        self.set(first_a="ready", second_a="ready", first_b="maint", second_b="maint")
-        self.wait(first_a="UP", second_a="UP", first_b="MAINT", second_b="MAINT")
+        self.set(first_a="ready", second_a="ready", first_b="drain", second_b="drain")
+        self.wait(first_a="UP", second_a="UP", first_b="DOWN", second_b="DOWN")
 
 
 def ask(
@@ -146,7 +160,7 @@ def gateway(name: str) -> Gateway:
     )
     places = ("first", "second")
     hosts = {place: lab.connect(node) for place, node in zip(places, nodes, strict=False)}
-    return Gateway(address, lab.connect(name), hosts, dict(zip(places, addresses, strict=False)))
+    return Gateway(name, address, lab.connect(name), hosts, dict(zip(places, addresses, strict=False)))
 
 
 @contextmanager

@@ -38,8 +38,7 @@ def test_a_changed_timeout_reloads_once_and_loses_no_request() -> None:
         load.start()
     assert gateways_changed("--extra-vars", "gateway_timeout_server=61") == set(NAMES)
     for load in loads:
-        load.enough.set()
-        load.join()
-        assert not load.failures
+        load.stop()
+        assert not load.failures, load
     assert gateways_changed() == set(NAMES)
     assert gateways_changed() == set()

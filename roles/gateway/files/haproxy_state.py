@@ -2,14 +2,16 @@
 # Managed by qianjiangyuan (role gateway): changes made here are overwritten
 """Reload HAProxy without forgetting what was set at its runtime socket.
 
-haproxy-state check FILE       refuse a configuration that HAProxy refuses, or whose ports another program has
-haproxy-state save             write the servers' state where the configuration reads it (server-state-file)
-haproxy-state reload PID IDLE  save, reload the master process PID, wait until the new worker answers, and at most IDLE
-                               seconds for the old one to end
+haproxy-state check FILE         refuse a configuration that HAProxy refuses, or whose ports another program has
+haproxy-state save               write the servers' state where the configuration reads it (server-state-file)
+haproxy-state reload PID IDLE    save, reload the master process PID, wait until the new worker answers, and at most
+                                 IDLE seconds for the old one to end
+haproxy-state healthy HOST PORT  fail unless HAProxy is well; HOST and PORT of its statistics
 """
 
 from __future__ import annotations
 
+import http.client
 import os
 import re
 import shutil
@@ -17,12 +19,18 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 SOCKET = "/run/haproxy/admin.sock"
 CONFIGURATION = Path("/etc/haproxy/haproxy.cfg")
 STATE = Path("/run/haproxy/server-state")
+# A slot's server is <node>.<replica>.<a or b>; others are datacenters
+SLOT = re.compile(r"\.\d+\.[ab]$")
+# SRV_ADMF_FDRAIN, and all of SRV_ADMF_MAINT and SRV_ADMF_DRAIN, in HAProxy's include/haproxy/server-t.h
+DRAIN = 0x08
+OUT_OF_ROTATION = 0x3B
 # Seconds for the new worker to come up
 PATIENCE = 30.0
 
@@ -48,34 +56,53 @@ def worker() -> int:
     return int(found[1]) if found else 0
 
 
-def configured_ports(text: str) -> dict[tuple[str, str], str]:
-    """The servers' ports in a configuration, by (backend, server)."""
-    ports, backend = {}, ""
+def configured_servers(text: str) -> dict[tuple[str, str], tuple[str, str]]:
+    """The servers' addresses and ports in a configuration, by (backend, server)."""
+    servers, backend = {}, ""
     for line in text.splitlines():
         match line.split():
             case ["backend", name, *_]:
                 backend = name
             case ["server", name, address, *_]:
-                ports[backend, name] = address.rpartition(":")[2]
-    return ports
+                host, _, port = address.rpartition(":")
+                servers[backend, name] = (host.strip("[]"), port)
+    return servers
 
 
-def carry_over(state: str, ports: dict[tuple[str, str], str]) -> str:
+def carry_over(state: str, servers: dict[tuple[str, str], tuple[str, str]]) -> str:
     """The state for the next process: HAProxy takes a port from there, not from its configuration.
 
-    Version 1 of the format: column 1 is the backend, 3 the server, 18 the port.
+    A slot in rotation keeps its port: what runs there has it until a rollout has brought another. All else gets the
+    configured one.
+
+    A slot that is new in a backend which serves begins in drain: HAProxy takes a server for up until checks say
+    otherwise, and nothing listens there yet.
+
+    Version 1 of the format: column 1 is the backend, 2 the server's id, 3 its name, 4 its address, 6 its administrative
+    state, 18 its port.
     """
     version, *lines = state.splitlines()
     if version != "1":
         raise ValueError(f"unexpected answer to 'show servers state': {state[:200]!r}")
     kept = [version]
+    known: dict[tuple[str, str], list[str]] = {}
     for line in lines:
         columns = line.split(" ")
-        if len(columns) > 18 and (port := ports.get((columns[1], columns[3]))):
-            columns[18] = port
+        if len(columns) > 18 and (columns[1], columns[3]) in servers:
+            if int(columns[6]) & OUT_OF_ROTATION or not SLOT.search(columns[3]):
+                columns[18] = servers[columns[1], columns[3]][1]
+            known[columns[1], columns[3]] = columns
             kept.append(" ".join(columns))
         elif line.startswith("#"):
             kept.append(line)
+    for (backend, name), (host, port) in servers.items():
+        others = [columns for (where, _), columns in known.items() if where == backend]
+        if (backend, name) not in known and others and SLOT.search(name):
+            like = next((columns for columns in others if int(columns[6]) & DRAIN), others[0])
+            columns = [*like]
+            columns[2] = str(max(int(other[2]) for other in others) + len(kept))
+            columns[3], columns[4], columns[6], columns[18] = name, host, str(DRAIN), port
+            kept.append(" ".join(columns))
     return "\n".join(kept) + "\n"
 
 
@@ -106,17 +133,42 @@ def check_endpoints(text: str) -> None:
                 raise OSError(f"cannot listen on {host or '*'}:{port}: {error.strerror}") from error
 
 
+def without_missing_maps(text: str) -> str:
+    """The configuration with an empty file for each map that is not there: a check run does not make it."""
+    return re.sub(r"(?<=,map\()[^),]+", lambda found: found[0] if Path(found[0]).exists() else os.devnull, text)
+
+
 def check(path: str) -> int:
+    text = Path(path).read_text(encoding="utf-8")
+    code = 0
     # Not there: a check run on a bare host
-    code = subprocess.run(["haproxy", "-c", "-f", path], check=False).returncode if shutil.which("haproxy") else 0
+    if shutil.which("haproxy"):
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8") as candidate:
+            candidate.write(without_missing_maps(text))
+            candidate.flush()
+            argv = ["haproxy", "-c", "-f", candidate.name]
+            done = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False)
+        print((done.stdout + done.stderr).replace(candidate.name, path), end="", file=sys.stderr)
+        code = done.returncode
     if code == 0:
-        check_endpoints(Path(path).read_text(encoding="utf-8"))
+        check_endpoints(text)
     return code
 
 
+def healthy(host: str, port: int) -> int:
+    connection = http.client.HTTPConnection(host, port, timeout=1)
+    try:
+        connection.request("GET", "/healthz")
+        return 0 if connection.getresponse().status == 200 else 1
+    except http.client.HTTPException:
+        return 1
+    finally:
+        connection.close()
+
+
 def save() -> None:
-    ports = configured_ports(CONFIGURATION.read_text(encoding="utf-8"))
-    state = carry_over(ask("show servers state"), ports)
+    servers = configured_servers(CONFIGURATION.read_text(encoding="utf-8"))
+    state = carry_over(ask("show servers state"), servers)
     temporary = STATE.with_suffix(".new")
     temporary.write_text(state, encoding="utf-8")
     temporary.chmod(0o644)
@@ -151,6 +203,8 @@ def main() -> int:
         match sys.argv[1:]:
             case ["check", path]:
                 return check(path)
+            case ["healthy", host, port]:
+                return healthy(host, int(port))
             case ["save"]:
                 save()
             case ["reload", master, idle]:

@@ -1,0 +1,88 @@
+"""One deployer at a time, also when one stands still for a while, and one that may die at any step."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import story
+
+import lab
+
+# Every how manieth boundary of a task the controller is killed at; 1 (make test-chaos): at each
+SAMPLE = int(os.environ.get("CHAOS_SAMPLE", "16"))
+
+
+def test_a_second_one_is_refused_and_told_who() -> None:
+    with story.Running("rollout", *story.catalogue(env={"VERSION": "first"})) as first:
+        assert first.until("Bring the images to every node")
+        told = story.refused("rollout", *story.catalogue(env={"VERSION": "second"}))
+        first.end()
+    assert first.process.returncode == 0
+    assert "hangzhou is locked by" in told, told
+    assert "rollout of" in told
+    for node in story.NODES:
+        assert "VERSION=first" in lab.connect(node).check_output(f"docker inspect {story.running(node)[0]}")
+
+
+def test_one_that_wakes_up_after_its_lock_was_taken_changes_nothing() -> None:
+    short = ["--extra-vars", "rollout_lock_ttl=8"]
+    with story.Running("rollout", *story.catalogue(env={"VERSION": "sleeper"}), *short) as sleeper:
+        assert sleeper.until("Switch at the gateway")
+        sleeper.signal(signal.SIGSTOP)
+        time.sleep(9)
+        story.done("rollout", *story.catalogue(env={"VERSION": "successor"}), *short)
+        number = story.release()
+        sleeper.signal(signal.SIGCONT)
+        told = " ".join(sleeper.end().split())
+    assert sleeper.process.returncode != 0, told
+    assert story.release() == number
+    for node in story.NODES:
+        assert "VERSION=successor" in lab.connect(node).check_output(f"docker inspect {story.running(node)[0]}")
+
+
+def boundaries() -> int:
+    """How many tasks a rollout begins, counted on one that changes everything."""
+    with story.Running("rollout", *story.catalogue(env={"VERSION": "counted"})) as rollout:
+        rollout.boundary(10_000)
+        rollout.process.wait()
+    return sum(line.startswith(("TASK [", "RUNNING HANDLER [")) for line in rollout.lines)
+
+
+def test_killed_at_any_task_the_same_command_ends_right() -> None:
+    total = boundaries()
+    killed = []
+    for number in range(SAMPLE // 2 + 1, total + 1, SAMPLE):
+        change = story.catalogue(env={"VERSION": f"killed at {number}"})
+        with story.unnoticed(rate=60):
+            with story.Running("rollout", *change) as rollout:
+                task = rollout.boundary(number)
+                if not task:
+                    break
+                rollout.kill()
+            told = story.done("rollout", *change)
+        print(f"killed at {number} of {total}: {task}")
+        killed.append(number)
+        for node in story.NODES:
+            assert len(story.running(node)) == 1, f"{task}: {node} runs {story.containers(node)}\n{told}"
+        story.assert_clean()
+    # The last tasks are not in every rollout
+    assert total - max(killed, default=0) < SAMPLE + 5, f"killed at {killed} of {total} tasks"
+
+
+@pytest.mark.parametrize(
+    "task", ["Copy what this datacenter lacks", "Pull what this node lacks", "Start the candidates"]
+)
+def test_killed_inside_a_long_task(task: str, tmp_path: Path) -> None:
+    change = story.catalogue(env={"VERSION": f"inside {task}"})
+    story.done("build", *story.catalogue(), *story.echo_image(tmp_path, 10_000_000))
+    with story.unnoticed(rate=60):
+        with story.Running("rollout", *change) as rollout:
+            assert rollout.until(task)
+            time.sleep(0.7)
+            rollout.kill()
+        story.done("rollout", *change)
+    assert len({number for found in story.releases().values() for number in found}) == 1
