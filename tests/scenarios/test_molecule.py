@@ -23,19 +23,26 @@ COLOR = re.compile(r"\x1b\[[0-9;]*m")
 FAILURE = re.compile(r"(fatal: |failed: |\[ERROR\]|FAILED |ERROR |E  )")
 
 
-def molecule(*arguments: str) -> None:
-    """Run molecule, its output passed on as it comes. What failed in it is told again where it ends."""
+def run(*command: str) -> None:
+    """Run a command, its output passed on as it comes. What failed in it is told again where it ends."""
     failures: list[str] = []
-    with subprocess.Popen(
-        ["molecule", *arguments], cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
+    with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout
         for line in process.stdout:
             print(line, end="", flush=True)
             plain = COLOR.sub("", line).rstrip()
             if FAILURE.match(plain):
                 failures.append(plain[:400])
-    assert process.returncode == 0, "\n".join([f"molecule {' '.join(arguments)}", *failures[-40:]])
+    assert process.returncode == 0, "\n".join([" ".join(command), *failures[-40:]])
+
+
+def molecule(*arguments: str) -> None:
+    run("molecule", *arguments)
+
+
+def make_hosts_anew() -> None:
+    """Bare hosts, with the keys and images that are there."""
+    run("ansible-playbook", "--inventory", "inventories/lab/hosts.yml", "playbooks/lab.yml", "-e", "lab_recreate=true")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -44,9 +51,9 @@ def spoilt() -> Iterator[list[str]]:
 
     The scenarios whose end left the lab as it should not be.
     """
-    molecule("destroy", "--scenario-name", "default")
+    molecule("destroy", "--scenario-name", "default", "--no-command-borders")
     yield []
-    molecule("destroy", "--scenario-name", "default")
+    molecule("destroy", "--scenario-name", "default", "--no-command-borders")
 
 
 def has_machines_of_its_own(scenario: str) -> bool:
@@ -62,8 +69,7 @@ def test_every_scenario_is_listed() -> None:
 @pytest.mark.parametrize("scenario", SITE + ROLES)
 def test_scenario(scenario: str, spoilt: list[str]) -> None:
     if spoilt or scenario == ROLES[0]:
-        molecule("destroy", "--scenario-name", "default")
-        molecule("create", "--scenario-name", "default")
+        make_hosts_anew()
         spoilt.clear()
     keep = [] if has_machines_of_its_own(scenario) else ["--destroy", "never"]
     spoilt.append(scenario)

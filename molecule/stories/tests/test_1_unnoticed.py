@@ -54,6 +54,7 @@ def test_a_new_image(tmp_path: Path) -> None:
     assert set(after.values()).isdisjoint(before.values())
 
 
+@pytest.mark.usefixtures("restored")
 def test_restart() -> None:
     number = story.release()
     with unnoticed():
@@ -61,6 +62,7 @@ def test_restart() -> None:
     assert story.release() > number
 
 
+@pytest.mark.usefixtures("restored")
 def test_scale_out_and_in() -> None:
     more = story.catalogue(replicas=2)
     with unnoticed():
@@ -75,16 +77,16 @@ def test_scale_out_and_in() -> None:
 @pytest.mark.parametrize("target", [story.NODES[0], "hangzhou"])
 def test_drain_and_undrain(target: str) -> None:
     drained = story.in_datacenter(target) or [target]
-    before = story.in_rotation()
+    before, change = story.in_rotation(), story.catalogue(env={"VERSION": f"drained {target}"})
     with unnoticed():
         story.done("drain", *story.catalogue(), "--extra-vars", f"target={target}")
         serving = {server.split(".")[0] for servers in story.in_rotation().values() for server in servers}
         assert serving == set(story.NODES) - set(drained)
         # A rollout reaches a drained node too, and leaves it out of rotation
-        story.done("rollout", *story.catalogue(env={"VERSION": "drained"}))
+        story.done("rollout", *change)
         serving = {server.split(".")[0] for servers in story.in_rotation().values() for server in servers}
         assert serving == set(story.NODES) - set(drained)
-        story.done("undrain", *story.catalogue(env={"VERSION": "drained"}), "--extra-vars", f"target={target}")
+        story.done("undrain", *change, "--extra-vars", f"target={target}")
     assert {gateway: len(servers) for gateway, servers in story.in_rotation().items()} == {
         gateway: len(servers) for gateway, servers in before.items()
     }

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import story
 
 import lab
 
@@ -60,6 +61,7 @@ def test_the_story_goes_red(planted: str, tmp_path: Path) -> None:
         text=True,
         check=False,
     )
+    story.restore()
     assert done.returncode == 1, done.stdout[-3000:]
     assert re.search(r"\b1 (failed|error)", done.stdout), done.stdout[-3000:]
     print(next((line for line in done.stdout.splitlines() if line.startswith("E ")), ""))
