@@ -43,6 +43,7 @@ options:
 extends_documentation_fragment:
   - gateway
   - gateway.timeouts
+  - gateway.lock
 author:
   - Qianjiangyuan Deploy contributors (@qianjiangyuan)
 """
@@ -67,6 +68,11 @@ cut:
   returned: when not in check mode
   type: int
   sample: 0
+lock_lost:
+  description: Whether it failed because another one has the lock now. Then no other gateway may be changed either.
+  returned: when the lock is lost
+  type: bool
+  sample: true
 """
 
 from collections.abc import Iterable, Mapping
@@ -74,7 +80,17 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.qianjiang.change import Change, difference
-from ansible.module_utils.qianjiang.haproxy import SOCKETS, TIMEOUTS, HAProxyError, Runtime, Server, tables
+from ansible.module_utils.qianjiang.haproxy import (
+    LOCK,
+    SOCKETS,
+    TIMEOUTS,
+    HAProxyError,
+    NoServerError,
+    Runtime,
+    Server,
+    tables,
+)
+from ansible.module_utils.qianjiang.lock import LockError, renew
 
 Wanted = tuple[str, str]
 
@@ -95,7 +111,7 @@ def plan(
         server = table.get(name)
         if server is None:
             if not missing_is_fine:
-                raise HAProxyError(f"HAProxy has no server {backend}/{name}; it has {', '.join(table) or 'none'}")
+                raise NoServerError(backend, name, table)
             changes.append({"name": f"{backend}/{name}", "before": "absent", "after": "drain"})
         elif server.admin == "ready":
             siblings = others(name, table)
@@ -150,17 +166,20 @@ def main() -> None:
             },
             **TIMEOUTS,
             **SOCKETS,
+            **LOCK,
         },
         supports_check_mode=True,
     )
     params = module.params
-    wanted = [(item["backend"], item["server"]) for item in params["servers"]]
+    wanted, lock = [(item["backend"], item["server"]) for item in params["servers"]], params["lock"]
     runtime = Runtime(params["socket"], params["master_socket"])
     try:
         current = tables(runtime, [backend for backend, _ in wanted], missing_is_fine=module.check_mode)
         changes = plan(wanted, current, missing_is_fine=module.check_mode)
         outcome: dict[str, Any] = {}
         if not module.check_mode:
+            if lock:
+                renew(lock["path"], lock["holder_id"], lock["ttl"])
             outcome = apply(runtime, wanted, params["up_timeout"], params["drain_timeout"])
             stay = {f"{item['backend']}/{item['server'].rpartition('.')[0]}" for item in outcome["serving"]}
             changes = [item for item in changes if item["name"].rpartition(".")[0] not in stay]
@@ -169,6 +188,8 @@ def main() -> None:
             "diff": difference(changes),
             **outcome,
         }
+    except LockError as error:
+        module.fail_json(msg=f"gateway_hold: {error}", lock_lost=True)
     except HAProxyError as error:
         module.fail_json(msg=f"gateway_hold: {error}")
     module.exit_json(**result)

@@ -126,6 +126,11 @@ seconds:
   returned: when not in check mode
   type: float
   sample: 1.4
+lock_lost:
+  description: Whether it failed because another one has the lock now. Then no other gateway may be changed either.
+  returned: when the lock is lost
+  type: bool
+  sample: true
 """
 
 import time
@@ -141,6 +146,7 @@ from ansible.module_utils.qianjiang.haproxy import (
     Arrival,
     Departure,
     HAProxyError,
+    NoServerError,
     Probe,
     Runtime,
     Server,
@@ -181,7 +187,7 @@ def plan(
             raise HAProxyError(f"{backend}/{name} cannot come in and go away at once")
         servers = current[backend]
         if name not in servers and not missing_is_fine:
-            raise HAProxyError(f"HAProxy has no server {backend}/{name}; it has {', '.join(servers) or 'none'}")
+            raise NoServerError(backend, name, servers)
         before = servers[name].admin if name in servers else "absent"
         port = ports.get((backend, name))
         if port and name in servers and servers[name].port != port:
@@ -251,7 +257,9 @@ def main() -> None:
         }
         if not module.check_mode:
             result |= apply(runtime, switches, params["up_timeout"], params["drain_timeout"], confirm)
-    except (HAProxyError, LockError) as error:
+    except LockError as error:
+        module.fail_json(msg=f"gateway_switch: {error}", lock_lost=True)
+    except HAProxyError as error:
         module.fail_json(msg=f"gateway_switch: {error}")
     module.exit_json(**result)
 

@@ -99,7 +99,15 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.qianjiang.bake import Figures, Limits, judge, since, whole
-from ansible.module_utils.qianjiang.haproxy import LOCK, SOCKETS, HAProxyError, Runtime, Server, UnreachableError
+from ansible.module_utils.qianjiang.haproxy import (
+    LOCK,
+    SOCKETS,
+    HAProxyError,
+    NoServerError,
+    Runtime,
+    Server,
+    UnreachableError,
+)
 from ansible.module_utils.qianjiang.lock import LockError, renew
 
 RENEW_EVERY = 30.0
@@ -155,7 +163,7 @@ class Watch:
         while True:
             for name in names:
                 if name not in servers:
-                    raise HAProxyError(f"HAProxy has no server {backend}/{name}; it has {', '.join(servers) or 'none'}")
+                    raise NoServerError(backend, name, servers)
             for name in self.params["new"]:
                 if servers[name].requests < first[name].requests:
                     # A new worker counts from 0

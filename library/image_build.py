@@ -142,7 +142,7 @@ built:
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -278,7 +278,7 @@ class ImageBuild:
                 target=params["target"],
                 platform=params["platform"],
                 build_args=params["build_args"],
-                labels=all_labels(params, self.context, datetime.now(UTC)),
+                labels=all_labels(params, self.context, datetime.now(timezone.utc)),
                 secrets=params["secrets"],
                 extra_ca=params["extra_ca"],
                 logins=logins(params, params["registry"]) if params["registry"] and params["password"] else {},

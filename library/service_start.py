@@ -360,7 +360,7 @@ def start(module: AnsibleModule, params: Mapping[str, Any]) -> dict[str, Any]:
         done = list(pool.map(partial(bring_up, params=params), candidates))
     failed = [item for item in done if isinstance(item, CandidateFailedError)]
     if failed:
-        for candidate, item in zip(candidates, done, strict=True):
+        for candidate, item in zip(candidates, done):
             if not isinstance(item, CandidateFailedError) and candidate.decision.action in ("create", "move"):
                 engine.remove(candidate.decision.container)
         raise failed[0]

@@ -135,5 +135,8 @@ def _entry(folder: Path, path: str) -> Entry | None:
 
 
 def _sha256(file: Path) -> str:
+    found = hashlib.sha256()
     with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        while chunk := stream.read(1 << 20):
+            found.update(chunk)
+    return found.hexdigest()

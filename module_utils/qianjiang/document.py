@@ -12,8 +12,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible.module_utils.qianjiang.status import gateway_url
-
 
 def platform_document(
     services: Mapping[str, Mapping[str, Any]],
@@ -27,7 +25,8 @@ def platform_document(
     """Describe the platform.
 
     `datacenters` maps a name, in order, to `{"nodes": {name: address}}`; `comparisons` maps a node to service_compare's
-    result; `environment` is the inventory's name; `gateways` maps a datacenter to `{"address", "stats_port"}`.
+    result; `environment` is the inventory's name; `gateways` maps a datacenter to
+    `{"address", "url", "stats_port"}`, `url` without port and path.
     """
     replicas = [
         {
@@ -50,7 +49,7 @@ def platform_document(
         "datacenters": [
             {
                 "name": name,
-                "gateway": gateway_url(gateways[name]["address"], 80).rstrip("/"),
+                "gateway": gateways[name]["url"],
                 "stats": f"http://{gateways[name]['address']}:{gateways[name]['stats_port']}/;csv",
                 "nodes": [{"name": node, "address": address} for node, address in place["nodes"].items()],
             }

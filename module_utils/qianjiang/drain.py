@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible.module_utils.qianjiang.container import SLOTS
-from ansible.module_utils.qianjiang.rotation import is_drained, other_slot, server_name
+from ansible.module_utils.qianjiang.rotation import is_drained, is_healthy, other_slot, server_name
 from ansible.module_utils.qianjiang.target import PlanError, Platform
 
 
@@ -51,7 +51,7 @@ def _is_due(verb: str, name: str, node: str, replica: Mapping[str, Any], platfor
 
 def _serves(name: str, seen: Mapping[str, Any]) -> bool:
     replicas = seen["services"].get(name, {"replicas": []})["replicas"]
-    return any(replica["current"] and replica["current"]["running"] and not replica["drained"] for replica in replicas)
+    return any(is_healthy(replica) and not replica["drained"] for replica in replicas)
 
 
 def _switch(verb: str, name: str, node: str, replica: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -89,6 +89,16 @@ class NoBackendError(HAProxyError):
     """The running configuration has no such backend."""
 
 
+class NoServerError(HAProxyError):
+    """The running configuration has no such server in the backend."""
+
+    def __init__(self, backend: str, name: str, there: Iterable[str]) -> None:
+        super().__init__(
+            f"HAProxy has no server {backend}/{name}, only {', '.join(there) or 'none'}; "
+            "the gateway role writes it from the catalogue: run playbooks/nodes.yml --tags gateway"
+        )
+
+
 class NoMapError(HAProxyError):
     """The running configuration does not read the map file."""
 
@@ -293,7 +303,10 @@ class Runtime:
         """The servers of a backend, with the sessions that older workers still hold."""
         state = self.ask(f"show servers state {backend}")
         if "find backend" in state:
-            raise NoBackendError(f"HAProxy has no backend {backend}; the gateway role writes it from the catalogue")
+            raise NoBackendError(
+                f"HAProxy has no backend {backend}; "
+                "the gateway role writes it from the catalogue: run playbooks/nodes.yml --tags gateway"
+            )
         # By name, `show stat` finds a frontend of the same name first, which has no servers
         servers = parse_servers(backend, state, self.ask("show stat -1 4 -1"))
         for name, sessions in self._old_sessions(backend).items():
@@ -512,7 +525,7 @@ class Runtime:
 
 def _of(servers: Mapping[str, Server], backend: str, name: str) -> Server:
     if name not in servers:
-        raise HAProxyError(f"HAProxy has no server {backend}/{name}; it has {', '.join(servers) or 'none'}")
+        raise NoServerError(backend, name, servers)
     return servers[name]
 
 

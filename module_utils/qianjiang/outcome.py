@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from typing import Any
 
 from ansible.module_utils.qianjiang.plan import Failure, Plan, Replica, Step
@@ -91,7 +91,7 @@ def records(
     `nodes`: what runs now. `revert`: the plan that took back what had moved, if there was one. `cut`: sessions cut by
     node. `places`: the datacenter of each node. `started_at`: ISO 8601.
     """
-    finished = now or datetime.now(UTC)
+    finished = now or datetime.now(timezone.utc)
     seconds = round((finished - datetime.fromisoformat(started_at)).total_seconds(), 1)
     shared = {"id": f"{deployer['id']}@{started_at}", "started_at": started_at, "seconds": seconds}
     lines: list[dict[str, Any]] = []

@@ -218,6 +218,10 @@ def plan_rollout(request: Request, platform: Platform, policy: Policy) -> Plan:
 
 def _assert_possible(verb: str, order: Sequence[str], platform: Platform, policy: Policy) -> None:
     missing = [name for name in order if name not in platform.digests] if verb in ("rollout", "restart") else []
+    if missing and platform.origin_away:
+        raise PlanError(
+            f"the origin was not asked for the image of {', '.join(missing)}: its host {platform.origin_away}"
+        )
     if missing:
         raise PlanError(f"the origin has no image of {', '.join(missing)}: run playbooks/build.yml first")
     if platform.away and policy["unreachable"] == "stop":
@@ -428,6 +432,8 @@ def revert_plan(
     `revert_all` every wave does. What a rollback has moved stays: it left a release that nobody wants back.
     """
     back: Plan = plan | {"verb": "revert", "steps": {}, "images": {}, "holds": {}, "summary": []}
+    if plan["verb"] == "rollback":
+        return back | {"stages": [], "nodes": [], "changed": False}
     everything = plan["policy"]["on_failure"] == "revert_all"
     for number, found in enumerate(plan["stages"]):
         failed = {wave_of(plan, node, number) for node, failure in failures.items() if failure["stage"] == number}
@@ -436,8 +442,7 @@ def revert_plan(
                 continue
             for node in (node for batch in wave["batches"] for node in batch if node in nodes):
                 for step in steps_of(plan, node, number):
-                    auto = services[step["service"]]["update"]["auto_revert"] and plan["verb"] != "rollback"
-                    if everything or auto:
+                    if everything or services[step["service"]]["update"]["auto_revert"]:
                         _revert_step(back, step, node, nodes[node]["services"][step["service"]])
     moved = [node for node in plan["nodes"] if node in back["steps"]]
     back["stages"] = (

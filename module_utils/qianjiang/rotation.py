@@ -21,6 +21,12 @@ UNKNOWN = "(not known yet)"
 Tables = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 
+def is_healthy(replica: Mapping[str, Any]) -> bool:
+    """It runs, and its container's check, where it has one, says healthy."""
+    current = replica["current"]
+    return bool(current and current["running"] and current["health"] in ("healthy", "none", None, ""))
+
+
 def server_name(node: str, replica: int, slot: str) -> str:
     """The name of a slot's server in a gateway: `<node>.<replica>.<slot>`."""
     return f"{node}.{replica}.{slot}"

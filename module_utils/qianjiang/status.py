@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypedDict
 
 from ansible.module_utils.qianjiang.plan import short
+from ansible.module_utils.qianjiang.rotation import is_healthy
 
 
 class Status(TypedDict):
@@ -20,12 +21,6 @@ class Status(TypedDict):
 
 
 COLUMNS = ["service", "datacenter", "release", "digest", "healthy", "url"]
-
-
-def is_healthy(replica: Mapping[str, Any]) -> bool:
-    """It runs, and its container's check, where it has one, says healthy."""
-    current = replica["current"]
-    return bool(current and current["running"] and current["health"] in ("healthy", "none", None, ""))
 
 
 def replica_behind(name: str, node: str, replica: Mapping[str, Any]) -> str | None:
@@ -80,7 +75,7 @@ def status(
             releases = sorted({current["release"] for current in serving})
             digests = sorted({short(current["digest"]) for current in serving})
             healthy = sum(is_healthy(replica) for replica in replicas)
-            address = next(iter(gateways.get(datacenter, [])), None) if service["gateway"] else None
+            gateway = next(iter(gateways.get(datacenter, [])), None) if service["gateway"] else None
             result["rows"].append(
                 [
                     name,
@@ -88,7 +83,7 @@ def status(
                     ", ".join(f"r{release}" for release in releases) or "-",
                     ", ".join(digests) or "-",
                     f"{healthy}/{service['replicas'] * len(nodes)}",
-                    gateway_url(address, service["gateway"]["port"]) if address else "-",
+                    service_url(gateway, service["gateway"]["port"]) if gateway else "-",
                 ]
             )
     for node, comparison in comparisons.items():
@@ -99,6 +94,7 @@ def status(
     return result
 
 
-def gateway_url(address: str, port: int) -> str:
-    """The address a browser takes."""
-    return f"http://{address}/" if port == 80 else f"http://{address}:{port}/"
+def service_url(gateway: str, port: int) -> str:
+    """What a browser takes: of a service at `gateway`, a URL without port and path."""
+    is_default = port == (443 if gateway.startswith("https:") else 80)
+    return f"{gateway}/" if is_default else f"{gateway}:{port}/"

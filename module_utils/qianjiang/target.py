@@ -32,6 +32,7 @@ class Platform(NamedTuple):
     `services`: the normalised catalogue. `datacenters`: name → `{"registry", "nodes"}`. `digests`: service → the digest
     its tag has at the origin. `nodes`: node → what service_compare said, judged (module_utils/qianjiang/rotation.py).
     `gateways`: datacenter → what its gateways said. `away`: nodes that were asked and did not answer.
+    `origin_away`: why the origin could not be asked, or "".
     """
 
     services: Mapping[str, Mapping[str, Any]]
@@ -40,6 +41,7 @@ class Platform(NamedTuple):
     nodes: Mapping[str, Mapping[str, Any]]
     gateways: Mapping[str, Sequence[Tables]]
     away: Sequence[str] = ()
+    origin_away: str = ""
 
 
 def short(digest: str | None) -> str:
@@ -96,9 +98,9 @@ def kept_releases(name: str, nodes: Mapping[str, Mapping[str, Any]]) -> dict[int
 
 
 def rollback_target(name: str, platform: Platform, to: str) -> Target:
-    """The release `to` ("r3" or "3"), or the newest before the highest that serves which every node has.
+    """The release `to` ("r3" or "3"), or the one before the newest that every node has.
 
-    Raises PlanError.
+    So the same command again, after one that was killed too, goes no further back. Raises PlanError.
     """
     kept = kept_releases(name, platform.nodes)
     there = "; ".join(f"r{release} on {', '.join(nodes)}" for release, nodes in kept.items()) or "none"
@@ -107,10 +109,11 @@ def rollback_target(name: str, platform: Platform, to: str) -> Target:
         raise PlanError(f'to: expected a release such as r3, got "{to}"; {name} has {there}')
     serving = [current["release"] for current in _currents(name, platform.nodes)]
     concerned = sorted(node for node, seen in platform.nodes.items() if name in seen["services"])
-    before = [release for release, nodes in kept.items() if nodes == concerned and release < max(serving, default=0)]
+    everywhere = [release for release, nodes in kept.items() if nodes == concerned]
+    before = [release for release in everywhere if release < max([*everywhere, *serving], default=0)]
     if not text and not before:
         raise PlanError(f"{name}: no earlier release was kept on every node; there are {there}")
-    release = int(text) if text else before[-1]
+    release = int(text) if text else min(before[-1], max(serving, default=before[-1]))
     lacking = [node for node in concerned if node not in kept.get(release, [])]
     if lacking:
         raise PlanError(f"{name}: {', '.join(lacking)} did not keep r{release}; there are {there}")

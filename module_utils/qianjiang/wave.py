@@ -22,7 +22,8 @@ MAX_STAGES = 4
 
 
 class Wave(TypedDict):
-    """Datacenters that move together, and how. `bake`: seconds to watch what the wave brought, 0: not at all."""
+    """Datacenters that move together, and how. `bake`: seconds to watch what the wave brought, one service after
+    the other, 0: not at all."""
 
     datacenters: list[str]
     batches: list[list[str]]
@@ -81,7 +82,7 @@ def stage(
     updates = [services[name]["update"] for name in names]
     parallel = min((update["max_parallel"] for update in updates), default=1)
     canary = 0 if proven_before else max((update["canary"] for update in updates), default=0)
-    bake = 0 if proven_before else max((update["bake_time"] for update in updates), default=0)
+    bake = 0 if proven_before else sum(update["bake_time"] for update in updates)
     places = [name for name in policy["order"] if nodes.get(name)]
     side_by_side = max(len(places), 1) if proven_before else policy["max_parallel"]
     found: Stage = {"services": list(names), "waves": [], "nodes": [], "serial": []}

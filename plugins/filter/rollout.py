@@ -59,6 +59,12 @@ def wanted_digests(
     return {name: digests[tag] for name, tag in tags.items() if tag in digests}
 
 
+def buildable(services: Services) -> list[dict[str, Any]]:
+    """What there is to build, without all else of the services: a build that fails prints what it was given."""
+    keys = ("name", "repository", "build")
+    return [{key: service[key] for key in keys} for service in services.values() if service["build"]]
+
+
 def forwarded(services: Services) -> list[str]:
     """The services that gateways forward."""
     return [name for name, service in services.items() if service["gateway"]]
@@ -76,7 +82,10 @@ def results_of(hosts: Iterable[str], hostvars: Mapping[str, Any], name: str) -> 
 
 
 def _is_result(value: Mapping[str, Any]) -> bool:
-    return not value.get("failed") and not value.get("skipped") and not value.get("unreachable")
+    """Of a loop each item is for itself: that one could not be reached says nothing of the others."""
+    if value.get("skipped"):
+        return False
+    return "results" in value or not (value.get("failed") or value.get("unreachable"))
 
 
 def places(registries: Mapping[str, str], nodes: Mapping[str, list[str]]) -> dict[str, dict[str, Any]]:
@@ -99,11 +108,23 @@ def with_addresses(hosts: Mapping[str, list[str]], hostvars: Mapping[str, Any]) 
     return {datacenter: {"nodes": addresses(names, hostvars)} for datacenter, names in hosts.items()}
 
 
+def gateway_url(host: str, hostvars: Mapping[str, Any]) -> str:
+    """Where browsers find a gateway, without port and path."""
+    scheme = "https" if hostvars[host].get("gateway_certificate") else "http"
+    return f"{scheme}://{hostvars[host]['host_address']}"
+
+
+def urls_by_datacenter(hosts: Mapping[str, list[str]], hostvars: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Where browsers find the gateways of each datacenter."""
+    return {datacenter: [gateway_url(host, hostvars) for host in names] for datacenter, names in hosts.items()}
+
+
 def gateway_statistics(hosts: Mapping[str, list[str]], hostvars: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Address and statistics port of the first gateway of each datacenter."""
+    """Address, URL and statistics port of the first gateway of each datacenter."""
     return {
         datacenter: {
             "address": hostvars[names[0]]["host_address"],
+            "url": gateway_url(names[0], hostvars),
             "stats_port": hostvars[names[0]].get("gateway_stats_port", 8404),
         }
         for datacenter, names in hosts.items()
@@ -245,6 +266,11 @@ def unreachable_reason(result: Any) -> str:
     )
 
 
+def first_unreachable(hosts: Iterable[str], hostvars: Mapping[str, Any], name: str) -> str:
+    """Why a host could not be reached, from what was registered as `name` on whichever of `hosts` asked it, or ""."""
+    return next(filter(None, (unreachable_reason(hostvars[host].get(name)) for host in hosts if host in hostvars)), "")
+
+
 def still_serving(held: Any) -> list[str]:
     """Slots that candidates need and that still serve, as nothing else of their replica does (gateway_hold)."""
     items = held.get("results", []) if isinstance(held, Mapping) else []
@@ -329,6 +355,9 @@ class FilterModule:
         return {
             "addresses": addresses,
             "addresses_by_datacenter": addresses_by_datacenter,
+            "urls_by_datacenter": urls_by_datacenter,
+            "first_unreachable": first_unreachable,
+            "buildable": buildable,
             "also_failed": also_failed,
             "bakes": step_arguments.bakes,
             "build_arguments": build_arguments,

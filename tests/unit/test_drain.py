@@ -18,6 +18,7 @@ from support import DATACENTERS, NEW, catalogue, node, replica, running
 SERVICES = catalogue(webui={"update": {"drain_timeout": 7}})
 SERVES, NOTHING = node(replica(running(3)), highest=3), node(replica(), highest=0)
 STOPPED = node(replica(running(3, running=False)), highest=3)
+SICK = node(replica(running(3, health="unhealthy")), highest=3)
 OTHER_SLOT = node(replica(running(3, "b")), highest=3)
 TWO = node(replica(running(3)), replica(running(3, number=1), 1), highest=3)
 STORE = node(replica(running(1, service="store")), highest=1)["services"]["webui"]
@@ -117,6 +118,14 @@ def test_one_that_only_one_of_two_gateways_has_back_comes_back() -> None:
             f"{H2} {S1}",
             "webui runs nowhere but on h1; nobody would be left to answer",
             id="the others are drained",
+        ),
+        pytest.param(
+            "drain",
+            ["h1"],
+            {"h1": SERVES, "h2": SICK},
+            "",
+            "webui runs nowhere but on h1; nobody would be left to answer",
+            id="the other one is sick",
         ),
         pytest.param(
             "drain",

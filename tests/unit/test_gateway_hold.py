@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.qianjiang.haproxy import HAProxyError, Server
+from ansible.module_utils.qianjiang.lock import LockLostError
+
+from running import ModuleFailedError, run
 
 Loader = Callable[[str], ModuleType]
 
@@ -64,7 +67,7 @@ def test_plan(load_module: Loader, table: list[Server], expected: list[Any]) -> 
 def test_a_server_that_is_not_there(load_module: Loader) -> None:
     module = load_module("gateway_hold")
     table = {"webui": {A: server(A, "ready", True)}}
-    with pytest.raises(HAProxyError, match=r"^HAProxy has no server webui/node1\.0\.b; it has node1\.0\.a$"):
+    with pytest.raises(HAProxyError, match=r"^HAProxy has no server webui/node1\.0\.b, only node1\.0\.a; "):
         module.plan([("webui", B)], table)
     assert module.plan([("webui", B)], table, missing_is_fine=True) == [change(B, "absent", "drain")]
 
@@ -131,3 +134,25 @@ def test_apply(  # noqa: PLR0917 — one per column of the table
     fake = FakeRuntime(table, comes_up)
     assert load_module("gateway_hold").apply(fake, [("webui", B)], 5, 7) == {"serving": serving, "cut": cut}
     assert fake.calls == calls
+
+
+def test_without_the_lock_nothing_is_held(
+    load_module: Loader, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake, module = FakeRuntime([server(A, "ready", True), server(B, "ready", False)]), load_module("gateway_hold")
+    options = {
+        "servers": [{"backend": "webui", "server": B}],
+        "lock": {"path": "/run/lock", "holder_id": "me", "ttl": 60},
+    }
+
+    def renew(*arguments: Any) -> None:
+        assert arguments == ("/run/lock", "me", 60)
+        raise LockLostError("the lock of hangzhou is lost: ops@other has it", None)
+
+    monkeypatch.setattr(module, "Runtime", lambda *_: fake)
+    assert run(module, capsys, options, check=True)["changed"]
+    monkeypatch.setattr(module, "renew", renew)
+    with pytest.raises(ModuleFailedError, match=r"^gateway_hold: the lock of hangzhou is lost") as error:
+        run(module, capsys, options)
+    assert error.value.result["lock_lost"]
+    assert fake.calls == []

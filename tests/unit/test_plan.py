@@ -45,12 +45,13 @@ def platform(
     gateways: Mapping[str, Any] | None = None,
     digests: Mapping[str, str] | None = None,
     away: tuple[str, ...] = (),
+    origin_away: str = "",
 ) -> Platform:
     """The sample platform, judged as the playbooks do."""
     digests = {"webui": NEW, "store": NEW} if digests is None else digests
     gateways = GATEWAYS if gateways is None else gateways
     judged = judge(nodes, DATACENTERS, gateways, digests)
-    return Platform(services or SERVICES, DATACENTERS, digests, judged, gateways, away)
+    return Platform(services or SERVICES, DATACENTERS, digests, judged, gateways, away, origin_away)
 
 
 def plan(
@@ -316,6 +317,13 @@ CHAIN = {
             {"digests": {}},
             "the origin has no image of webui: run playbooks/build.yml first",
             id="no image",
+        ),
+        pytest.param(
+            ("webui",),
+            {},
+            {"digests": {}, "origin_away": "could not be reached: timed out"},
+            "the origin was not asked for the image of webui: its host could not be reached: timed out",
+            id="no origin",
         ),
         pytest.param(
             ("webui",),
@@ -699,6 +707,15 @@ def test_what_goes_back(failures: dict[str, Failure], more: dict[str, Any], node
     assert (back["nodes"], list(back["steps"]), back["changed"]) == (nodes, nodes, bool(nodes))
     assert [(one["nodes"], one["serial"]) for one in back["stages"]] == ([(nodes, [len(nodes)])] if nodes else [])
     assert (back["verb"], back["images"], back["holds"], back["summary"]) == ("revert", {}, {}, [])
+
+
+@pytest.mark.parametrize("on_failure", ["stop", "continue", "revert_all"])
+def test_what_a_rollback_has_moved_stays(on_failure: str) -> None:
+    nodes = everywhere(KEEPS)
+    planned = plan(nodes, "rollback", to="r2", digests={}, policy={"on_failure": on_failure})
+    judged = platform(everywhere(GONE_BACK), digests={}).nodes
+    back = revert_plan(planned, {"s1": failure(0)}, judged, SERVICES)
+    assert (back["nodes"], back["steps"], back["changed"]) == ([], {}, False)
 
 
 def test_the_way_back_is_the_old_container_in_its_slot() -> None:

@@ -29,6 +29,8 @@ FILTERS = load("plugins/filter/rollout.py").FilterModule().filters()
 SERVICES = catalogue()
 PULLED = {"results": [{"service_step": {"service": "webui"}, "reference": f"registry.origin.lab:5000/webui@{NEW}"}]}
 UNREACHABLE = {"unreachable": True, "msg": "Connection timed out"}
+# Two gateways were asked, and one of them is away
+LOOP = {"unreachable": True, "results": [{"answers": True, "backends": {}}, UNREACHABLE]}
 
 
 @pytest.mark.parametrize(
@@ -127,8 +129,11 @@ def test_results_that_are_none_are_left_out() -> None:
         "s2": {},
         "s3": {"found": "a reason"},
         "s4": {"found": {"unreachable": True}},
+        "s5": {"found": LOOP},
+        "s6": {"found": {"skipped": True, "results": []}},
     }
-    assert FILTERS["results_of"](hostvars, hostvars, "found") == {"h1": {"services": {}}, "s3": "a reason"}
+    expected = {"h1": {"services": {}}, "s3": "a reason", "s5": LOOP}
+    assert FILTERS["results_of"](hostvars, hostvars, "found") == expected
 
 
 def test_a_wrong_policy_is_told_whole() -> None:
@@ -150,14 +155,32 @@ def test_the_gateways_that_answer_are_heard() -> None:
     assert FILTERS["gateway_views"](views, hostvars) == {"hangzhou": [{"g1": {}}], "shanghai": [{"g3": {}}]}
 
 
+def test_a_build_is_given_nothing_but_what_it_needs() -> None:
+    services = catalogue(webui={"env": {"PASSWORD": "hidden"}})
+    (found,) = FILTERS["buildable"](services)
+    assert (found["name"], found["repository"], set(found)) == ("webui", "webui", {"name", "repository", "build"})
+
+
+def test_the_origin_that_is_away_is_told() -> None:
+    loop = {"results": [{"digests": {}}, UNREACHABLE]}
+    hostvars = {"h1": {}, "h2": {"resolved": {"skipped": True}}, "g1": {"resolved": loop}}
+    assert FILTERS["first_unreachable"](["h1", "h2", "g1", "g2"], hostvars, "resolved") == (
+        "could not be reached: Connection timed out"
+    )
+    assert FILTERS["first_unreachable"](["h1", "h2"], hostvars, "resolved") == ""
+
+
 def test_addresses() -> None:
     hostvars = {"h1": {"host_address": "10.0.0.11"}, "g1": {"host_address": "10.0.0.10", "gateway_stats_port": 9000}}
     assert FILTERS["with_addresses"]({"hangzhou": ["h1"]}, hostvars) == {"hangzhou": {"nodes": {"h1": "10.0.0.11"}}}
     assert FILTERS["addresses_by_datacenter"]({"hangzhou": ["h1"]}, hostvars) == {"hangzhou": ["10.0.0.11"]}
     assert FILTERS["gateway_statistics"]({"hangzhou": ["g1"], "shanghai": []}, hostvars) == {
-        "hangzhou": {"address": "10.0.0.10", "stats_port": 9000}
+        "hangzhou": {"address": "10.0.0.10", "url": "http://10.0.0.10", "stats_port": 9000}
     }
     assert FILTERS["gateway_statistics"]({"hangzhou": ["h1"]}, hostvars)["hangzhou"]["stats_port"] == 8404
+    hostvars["g1"]["gateway_certificate"] = "/etc/qianjiang/tls/server.crt"
+    urls = {"hangzhou": ["https://10.0.0.10", "http://10.0.0.11"]}
+    assert FILTERS["urls_by_datacenter"]({"hangzhou": ["g1", "h1"]}, hostvars) == urls
 
 
 POLICY = FILTERS["normalised_policy"](None, NODES)
@@ -493,7 +516,7 @@ def test_records_are_of_what_runs_now() -> None:
 
 def report(nodes: Mapping[str, Any], found: Any = None, failures: Mapping[str, Any] | None = None) -> dict[str, Any]:
     judged = platform(nodes)["nodes"]
-    gateways = {"hangzhou": ["10.0.0.1"], "shanghai": ["10.1.0.1"]}
+    gateways = {"hangzhou": ["http://10.0.0.1"], "shanghai": ["http://10.1.0.1"]}
     services, asked = {"webui": SERVICES["webui"]}, ["h2", "s1"]
     return dict(FILTERS["status_report"](services, DATACENTERS, judged, gateways, failures or {}, asked, found))
 
@@ -531,7 +554,7 @@ def test_the_document_names_what_runs_and_holds_no_configuration() -> None:
         SERVICES,
         {"hangzhou": {"nodes": {"h1": "10.0.0.11"}}, "shanghai": {"nodes": {"s1": "10.1.0.11"}}},
         {"h1": {"services": {"webui": {"replicas": [replica(current), replica(None, 1)]}}}},
-        {"hangzhou": {"address": "10.0.0.10", "stats_port": 8404}},
+        {"hangzhou": {"address": "10.0.0.10", "url": "http://10.0.0.10", "stats_port": 8404}},
         "hangzhou",
         environment="lab",
     )

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible.module_utils.qianjiang.status import COLUMNS, gateway_url, status
+from ansible.module_utils.qianjiang.status import COLUMNS, service_url, status
 
 from support import DATACENTERS, OLD, catalogue, node, replica, running
 
 SERVICES = {"webui": catalogue()["webui"]}
-GATEWAYS = {"hangzhou": ["10.0.0.1", "10.0.0.2"], "shanghai": []}
+GATEWAYS = {"hangzhou": ["http://10.0.0.1", "http://10.0.0.2"], "shanghai": []}
 IMAGE = {"name": "image", "before": OLD, "after": "sha256:new"}
 TITLE = {"name": "env.TITLE", "before": "x", "after": "y"}
 
@@ -86,5 +86,7 @@ def test_orphans_are_noted() -> None:
 
 
 def test_urls() -> None:
-    assert gateway_url("10.0.0.1", 80) == "http://10.0.0.1/"
-    assert gateway_url("10.0.0.1", 8080) == "http://10.0.0.1:8080/"
+    assert service_url("http://10.0.0.1", 80) == "http://10.0.0.1/"
+    assert service_url("http://10.0.0.1", 8080) == "http://10.0.0.1:8080/"
+    assert service_url("https://10.0.0.1", 443) == "https://10.0.0.1/"
+    assert service_url("https://10.0.0.1", 80) == "https://10.0.0.1:80/"

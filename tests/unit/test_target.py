@@ -118,6 +118,11 @@ def went(kept_there: list[int], serving: int, highest: int | None = None) -> dic
         pytest.param({"h1": went([2], 4), "h2": went([4, 2], 3)}, "", 5, 2, id="one that every node has"),
         pytest.param({"h1": went([3], 4), "h2": went([4], 3)}, "", 5, 3, id="half way back already"),
         pytest.param({"h1": went([4], 3, 5), "h2": went([3], 4, 4)}, "r3", 6, 3, id="killed, and named again"),
+        pytest.param({"h1": went([4, 2], 3, 5), "h2": went([4, 2], 3, 5)}, "", 6, 3, id="again: no further back"),
+        pytest.param({"h1": went([4, 3], 2, 6)}, "", 7, 2, id="again, after one was named"),
+        pytest.param(
+            {"h1": went([8, 6], 7, 8), "h2": went([6], 7, 8)}, "", 9, 6, id="after a rollout that failed half way"
+        ),
         pytest.param(
             {"h1": node(replica(running(4), extra=[left_over(3, digest=OLD)]), highest=5, kept=[kept(2)])},
             "",

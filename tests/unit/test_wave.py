@@ -117,6 +117,11 @@ def test_only_the_first_wave_bakes_and_alone() -> None:
     )
 
 
+def test_services_bake_one_after_the_other() -> None:
+    services = {"a": update(bake_time=60), "b": update(bake_time=40)}
+    assert planned(services, POLICY, {"h": ["h1"], "s": ["s1"]})[0] == [(["h"], ["h1"], 100), (["s"], ["s1"], 0)]
+
+
 def test_a_datacenter_where_nothing_changes_is_no_canary() -> None:
     assert planned({"a": update(bake_time=60)}, POLICY, {"h": [], "s": ["s1"]})[0] == [(["s"], ["s1"], 60)]
 
