@@ -40,7 +40,9 @@ molecule: dev ## Role scenarios and stories on a lab made for them (an hour); SC
 	else $(BIN)/ansible localhost --become --module-name ansible.builtin.apt --args "name=chromium install_recommends=false update_cache=true" \
 	&& $(BIN)/pytest --capture=no --override-ini addopts= -p no:cacheprovider tests/scenarios; fi
 
-test: lint unit molecule ## Everything, cheapest first
+test: dev ## Everything, cheapest first
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint unit
+	@$(MAKE) --no-print-directory molecule
 
 test-chaos: dev ## On a lab that is up: the controller is killed at every task of a rollout
 	@CHAOS_SAMPLE=1 $(BIN)/pytest --capture=no --override-ini addopts= -p no:cacheprovider molecule/stories/tests/test_4_deployers.py -k killed_at_any

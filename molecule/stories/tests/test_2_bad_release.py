@@ -43,7 +43,7 @@ def test_it_stops_at_the_first_node(arguments: list[str], reason: str) -> None:
 def test_one_that_is_sick_while_it_bakes_goes_back() -> None:
     before = {node: story.running(node) for node in story.NODES}
     with story.unnoticed(rate=60):
-        told = story.refused("rollout", *behaving("sick-after:9", bake_time=15))
+        told = story.refused("rollout", *behaving("sick-after:9", bake_time=25))
     assert "gateway_watch" in told
     for node in story.NODES:
         assert f"{node}: echo.0: stays on" in told

@@ -13,7 +13,7 @@ import story
 import lab
 
 # Every how manieth boundary of a task the controller is killed at; 1 (make test-chaos): at each
-SAMPLE = int(os.environ.get("CHAOS_SAMPLE", "16"))
+SAMPLE = int(os.environ.get("CHAOS_SAMPLE", "20"))
 
 
 def test_a_second_one_is_refused_and_told_who() -> None:
