@@ -69,8 +69,8 @@ cut:
   type: int
   sample: 0
 lock_lost:
-  description: Whether it failed because another one has the lock now. Then no other gateway may be changed either.
-  returned: when the lock is lost
+  description: Whether it failed because the lock may be another one's now. Then no other gateway may be changed.
+  returned: when the lock could not be renewed
   type: bool
   sample: true
 """
@@ -90,7 +90,7 @@ from ansible.module_utils.qianjiang.haproxy import (
     Server,
     tables,
 )
-from ansible.module_utils.qianjiang.lock import LockError, renew
+from ansible.module_utils.qianjiang.lock import LockError, renew_given
 
 Wanted = tuple[str, str]
 
@@ -171,15 +171,14 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
-    wanted, lock = [(item["backend"], item["server"]) for item in params["servers"]], params["lock"]
+    wanted = [(item["backend"], item["server"]) for item in params["servers"]]
     runtime = Runtime(params["socket"], params["master_socket"])
     try:
         current = tables(runtime, [backend for backend, _ in wanted], missing_is_fine=module.check_mode)
         changes = plan(wanted, current, missing_is_fine=module.check_mode)
         outcome: dict[str, Any] = {}
         if not module.check_mode:
-            if lock:
-                renew(lock["path"], lock["holder_id"], lock["ttl"])
+            renew_given(params["lock"])
             outcome = apply(runtime, wanted, params["up_timeout"], params["drain_timeout"])
             stay = {f"{item['backend']}/{item['server'].rpartition('.')[0]}" for item in outcome["serving"]}
             changes = [item for item in changes if item["name"].rpartition(".")[0] not in stay]

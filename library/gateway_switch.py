@@ -127,8 +127,8 @@ seconds:
   type: float
   sample: 1.4
 lock_lost:
-  description: Whether it failed because another one has the lock now. Then no other gateway may be changed either.
-  returned: when the lock is lost
+  description: Whether it failed because the lock may be another one's now. Then no other gateway may be changed.
+  returned: when the lock could not be renewed
   type: bool
   sample: true
 """
@@ -152,7 +152,7 @@ from ansible.module_utils.qianjiang.haproxy import (
     Server,
     tables,
 )
-from ansible.module_utils.qianjiang.lock import LockError, renew
+from ansible.module_utils.qianjiang.lock import LockError, renew_given
 
 Switches = Iterable[Mapping[str, Any]]
 PROBE: dict[str, dict[str, Any]] = {
@@ -241,12 +241,11 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
-    switches, lock = params["switches"], params["lock"]
+    switches = params["switches"]
     runtime = Runtime(params["socket"], params["master_socket"])
 
     def confirm() -> None:
-        if lock:
-            renew(lock["path"], lock["holder_id"], lock["ttl"])
+        renew_given(params["lock"])
 
     try:
         current = tables(runtime, [one["backend"] for one in switches], missing_is_fine=module.check_mode)

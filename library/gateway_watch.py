@@ -108,7 +108,7 @@ from ansible.module_utils.qianjiang.haproxy import (
     Server,
     UnreachableError,
 )
-from ansible.module_utils.qianjiang.lock import LockError, renew
+from ansible.module_utils.qianjiang.lock import LockError, renew_given
 
 RENEW_EVERY = 30.0
 PATIENCE = 15.0
@@ -206,8 +206,7 @@ def main() -> None:
         module.exit_json(changed=False)
 
     def keep() -> None:
-        if params["lock"]:
-            renew(params["lock"]["path"], params["lock"]["holder_id"], params["lock"]["ttl"])
+        renew_given(params["lock"])
 
     watch = Watch(Runtime(params["socket"], params["master_socket"]), params, keep)
     try:

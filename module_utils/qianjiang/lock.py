@@ -204,6 +204,12 @@ def renew(path: str, holder_id: str, ttl: int, *, datacenter: str = "", clock: C
     return _alone(path, change)
 
 
+def renew_given(lock: Mapping[str, Any] | None) -> None:
+    """Prolong the lock that a module was given as its option `lock`; without one, nothing. Raises LockError."""
+    if lock:
+        renew(lock["path"], lock["holder_id"], lock["ttl"])
+
+
 def release(path: str, holder_id: str | None, *, pretend: bool = False) -> Released:
     """Give our lock back, and nobody else's: `note` says whose it is. None for `holder_id` means whoever has it, and a
     damaged file too. `pretend` tells what would be removed."""

@@ -151,7 +151,7 @@ def test_without_the_lock_nothing_is_held(
 
     monkeypatch.setattr(module, "Runtime", lambda *_: fake)
     assert run(module, capsys, options, check=True)["changed"]
-    monkeypatch.setattr(module, "renew", renew)
+    monkeypatch.setattr("ansible.module_utils.qianjiang.lock.renew", renew)
     with pytest.raises(ModuleFailedError, match=r"^gateway_hold: the lock of hangzhou is lost") as error:
         run(module, capsys, options)
     assert error.value.result["lock_lost"]

@@ -206,7 +206,7 @@ def called(
             raise LockLostError("the lock of hangzhou is lost: ops@other has it", None)
 
     monkeypatch.setattr(module, "Runtime", lambda *_: fake)
-    monkeypatch.setattr(module, "renew", renew)
+    monkeypatch.setattr("ansible.module_utils.qianjiang.lock.renew", renew)
     return module, renewals
 
 

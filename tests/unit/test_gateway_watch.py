@@ -163,7 +163,7 @@ def test_a_lost_lock_ends_it(
         raise LockLostError("the lock is lost", None)
 
     module = module_with(load_module, monkeypatch, fine)
-    monkeypatch.setattr(module, "renew", renew)
+    monkeypatch.setattr("ansible.module_utils.qianjiang.lock.renew", renew)
     lock = {"path": "/run/lock", "holder_id": "me", "ttl": 60}
     with pytest.raises(ModuleFailedError, match=r"^gateway_watch: the lock is lost$"):
         run(module, capsys, options(lock=lock))
