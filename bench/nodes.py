@@ -32,8 +32,7 @@ def parse() -> argparse.Namespace:
 def use(inventory: Path) -> None:
     """Let everything that follows run on this inventory."""
     lab.INVENTORY = str(inventory)
-    lab.group.cache_clear()
-    lab.variable.cache_clear()
+    lab.variables.cache_clear()
 
 
 def remove() -> None:

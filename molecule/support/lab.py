@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import json
 import os
 import re
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,10 +19,19 @@ import testinfra
 
 PROJECT = Path(__file__).resolve().parents[2]
 INVENTORY = os.environ.get("LAB_INVENTORY", str(PROJECT / "inventories/lab/hosts.yml"))
-CONNECTION = (
-    "[ansible_connection | default('ssh'), ansible_host, ansible_user | default('root'),"
-    " ansible_ssh_private_key_file | default(''), ansible_ssh_common_args | default('')]"
-)
+# What nearly every test asks. It is asked together, of all hosts: nearly all of the time is Ansible's start
+COMMON = {
+    "connection": (
+        "[ansible_connection | default('ssh'), ansible_host, ansible_user | default('root'),"
+        " ansible_ssh_private_key_file | default(''), ansible_ssh_common_args | default('')]"
+    ),
+    "ansible_host": "ansible_host",
+    "datacenter": "datacenter | default('')",
+    "groups": "groups",
+    "lab_name": "lab_name | default('')",
+    "services": "services | default({})",
+}
+TOGETHER = "{" + ", ".join(f"'{name}': {expression}" for name, expression in COMMON.items()) + "}"
 
 
 def run_ansible(*arguments: str, settings: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -52,31 +64,54 @@ def changes(done: subprocess.CompletedProcess[str]) -> dict[str, int]:
 
 
 @functools.cache
-def variable(host: str, expression: str) -> Any:
-    """A value made of the host's variables, with their templates resolved."""
+def variables(expression: str) -> dict[str, str]:
+    """A value made of a host's variables, with their templates resolved, as JSON; where it cannot be made, why."""
     message = f'msg="{{{{ {expression} | to_json }}}}"'
-    done = run_ansible("ansible", host, "-m", "ansible.builtin.debug", "-a", message)
-    found = re.search(r'"msg": (.*?),?$', done.stdout, re.M)
-    if done.returncode != 0 or not found:
+    done = run_ansible("ansible", "all:localhost", "--one-line", "-m", "ansible.builtin.debug", "-a", message)
+    found = re.findall(r"^(\S+) \| \S+ => (.*)$", done.stdout, re.M)
+    if not found:
         raise LookupError(done.stdout + done.stderr)
-    return json.loads(json.loads(found[1]))
+    return {host: str(json.loads(result)["msg"]) for host, result in found}
 
 
-@functools.cache
+def variable(host: str, expression: str) -> Any:
+    """One of COMMON, or a value made of the host's variables. Raises LookupError for a host that has none."""
+    told = variables(TOGETHER if expression in COMMON else expression).get(host, "no such host")
+    try:
+        value = json.loads(told)
+    except ValueError:
+        raise LookupError(f"{host}: {expression}: {told}") from None
+    return value[expression] if expression in COMMON else value
+
+
 def group(name: str) -> tuple[str, ...]:
-    listed = run_ansible("ansible", name, "--list-hosts").stdout
-    return tuple(sorted(line.strip() for line in listed.splitlines()[1:]))
+    return tuple(sorted(variable("localhost", "groups")[name]))
 
 
 @functools.cache
 def connect(host: str) -> Any:
     """A host for testinfra. Not by its ansible backend: that starts ansible for every command."""
-    connection, address, user, key, arguments = variable(host, CONNECTION)
+    connection, address, user, key, arguments = variable(host, "connection")
     if connection.endswith("docker"):
         return testinfra.get_host(f"docker://{address}")
     options = {"sudo": "true", "controlpersist": "60", "ssh_identity_file": key}
-    # Not among the options that a testinfra URL takes: known hosts, checks, jump hosts
-    return testinfra.get_host(f"ssh://{quote(user)}@{address}?{urlencode(options)}", ssh_extra_args=arguments.strip())
+    # A connection whose host has been away is given up soon
+    alive = "-o ServerAliveInterval=2 -o ServerAliveCountMax=3"
+    # Not among the options that a testinfra URL takes: known hosts, checks and jump hosts; and where the connection is
+    # kept, without which each command makes one of its own
+    return testinfra.get_host(
+        f"ssh://{quote(user)}@{address}?{urlencode(options)}",
+        ssh_extra_args=f"{arguments.strip()} {alive}",
+        controlpath=f"{sockets()}/{host}",
+    )
+
+
+@functools.cache
+def sockets() -> str:
+    """A folder with a short path, for as long as this process lives."""
+    folder = tempfile.mkdtemp(prefix="qj-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def most_tasks(done: subprocess.CompletedProcess[str]) -> int:
