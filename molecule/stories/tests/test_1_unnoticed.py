@@ -5,6 +5,7 @@ At least 30,000 requests in all: quick GETs, GETs of 2 s, POSTs that count once,
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,8 +31,8 @@ def test_deploy_redeploy_and_roll_back() -> None:
     number = story.release()
     second = story.catalogue(env={"VERSION": "3"}, slots_port=18110)
     with unnoticed():
-        for changed in (story.catalogue(env={"VERSION": "2"}), second):
-            story.done("rollout", *changed, *story.ONE_BY_ONE)
+        story.done("rollout", *story.catalogue(env={"VERSION": "2"}), *story.ONE_BY_ONE)
+        story.done("rollout", *second)
         assert story.release() == number + 2
         told = story.done("rollback", *second, "--extra-vars", "service=echo")
     assert story.release() == number + 1
@@ -42,15 +43,21 @@ def test_deploy_redeploy_and_roll_back() -> None:
 
 
 def test_a_new_image(tmp_path: Path) -> None:
-    """Its service drops what is open when it is told to stop: only a gateway that waits loses nothing."""
     before = {node: story.digest(node) for node in story.NODES}
-    with unnoticed(kinds=story.LONG):
+    with unnoticed():
         story.done("build", *story.catalogue(), *story.echo_image(tmp_path, 1_000_000))
         story.done("rollout", *story.catalogue(env={"ECHO_BEHAVIOUR": "drops-at-term"}))
-        story.done("rollout", *story.catalogue())
     after = {node: story.digest(node) for node in story.NODES}
     assert len(set(after.values())) == 1
     assert set(after.values()).isdisjoint(before.values())
+
+
+def test_one_that_drops_what_is_open_when_it_is_told_to_stop() -> None:
+    """Only a gateway that waits loses nothing. It is the release before this, or one made for it."""
+    dropping = story.catalogue(env={"ECHO_BEHAVIOUR": "drops-at-term"})
+    story.done("rollout", *dropping, "--extra-vars", "service=echo")
+    with unnoticed(kinds=story.LONG):
+        story.done("rollout", *story.catalogue())
 
 
 def test_restart() -> None:
@@ -95,8 +102,9 @@ def test_the_last_that_serves_is_not_drained() -> None:
     assert "nobody would be left to answer" in told
 
 
-def test_gateways_reload_and_engines_restart() -> None:
+def test_the_roles_run_again_gateways_reload_and_engines_restart() -> None:
     with unnoticed():
+        assert not any(lab.changes(story.run("nodes", *story.catalogue())).values())
         for gateway in story.GATEWAYS:
             lab.connect(gateway).check_output("systemctl reload haproxy")
         for node in story.NODES:
@@ -108,7 +116,7 @@ SPARE: dict[str, Any] = story.echo_service.entry(slots_port=18200, gateway={"por
 
 def test_another_service_comes_and_retires() -> None:
     with unnoticed():
-        story.done("site", *story.catalogue({"spare": SPARE}))
+        story.done("site", *story.catalogue({"spare": SPARE}), "--tags", "gateway,build,rollout")
         assert all(story.running(node, "spare") for node in story.NODES)
         told = story.done("status", *story.catalogue())
         assert "orphan on" in told
@@ -122,9 +130,11 @@ def test_another_service_comes_and_retires() -> None:
 
 def test_what_outlasts_the_drain_is_cut_and_on_record() -> None:
     """Not one of those that nobody may notice: requests of 6 s, and a drain that waits for 1 s."""
-    with story.Load(story.TARGETS, rate=60, warm_up=1, kinds=story.LONG) as load:
+    more = [dataclasses.replace(kind, share=max(kind.share, 10)) for kind in story.LONG]
+    with story.Load(story.TARGETS, rate=60, warm_up=1, kinds=more) as load:
         story.done("rollout", *story.catalogue(env={"VERSION": "cut"}, update={"drain_timeout": 1}))
-    assert {problem.split(" ")[0] for problem in load.failures} == {"SLOW", "STREAM"}, str(load)
+    # A GET whose answer has not begun may be asked again of another replica
+    assert {problem.split(" ")[0] for problem in load.failures} - {"SLOW"} == {"STREAM"}, str(load)
     # One that ends by itself in that moment is counted, too
     assert story.last_rollout()[0]["cut"] >= sum(load.failures.values()), str(load)
 

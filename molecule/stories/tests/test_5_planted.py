@@ -19,7 +19,7 @@ import lab
 
 PLANTED = Path(__file__).parents[1] / "planted"
 STORIES = {
-    "drain_skipped": "test_1_unnoticed.py::test_a_new_image",
+    "drain_skipped": "test_1_unnoticed.py::test_one_that_drops_what_is_open_when_it_is_told_to_stop",
     "health_gate_skipped": "test_2_bad_release.py::test_it_stops_at_the_first_node[exits later]",
     "fence_skipped": "test_4_deployers.py::test_one_that_wakes_up_after_its_lock_was_taken_changes_nothing",
     "digest_not_verified": "test_1_unnoticed.py::test_a_new_image",
