@@ -38,7 +38,7 @@ unit: dev ## Unit tests
 molecule: dev ## Role scenarios and stories on a lab made for them (an hour); SCENARIO=name for one, on a lab that is up
 	@if [ -n "$(SCENARIO)" ]; then $(BIN)/molecule test --scenario-name $(SCENARIO) --destroy never --no-command-borders; \
 	else $(BIN)/ansible localhost --become --module-name ansible.builtin.apt --args "name=chromium install_recommends=false update_cache=true" \
-	&& $(BIN)/pytest --capture=no --override-ini addopts= -p no:cacheprovider tests/scenarios; fi
+	&& $(BIN)/pytest --capture=no --override-ini addopts= -p no:cacheprovider --durations=0 tests/scenarios; fi
 
 test: dev ## Everything, cheapest first
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint unit
