@@ -299,7 +299,8 @@ def idle_slot(replica: Replica) -> str:
 def plan_removals(verb: str, names: Sequence[str], platform: Platform) -> dict[str, list[Removal]]:
     """What is too much: of `scale` replicas and places that the catalogue no longer has, of `retire` whole services.
 
-    Raises PlanError for the retirement of a service that is in the catalogue, or that is not named.
+    Raises PlanError for the retirement of a service that is in the catalogue, or that is not named, and where what
+    goes of a scaled service serves, and nothing that stays does.
     """
     still = [name for name in names if name in platform.services]
     if verb == "retire" and still:
@@ -329,7 +330,26 @@ def plan_removals(verb: str, names: Sequence[str], platform: Platform) -> dict[s
                         "servers": [one for one in wanted if tables and all(one in table for table in tables)],
                     }
                 )
+    for name in still:
+        gone = {
+            server
+            for found in removals.values()
+            for item in found
+            if item["service"] == name
+            for server in item["servers"]
+        }
+        _assert_something_stays(name, gone, platform)
     return removals
+
+
+def _assert_something_stays(service: str, gone: set[str], platform: Platform) -> None:
+    tables = [seen.get(service, {}) for found in platform.gateways.values() for seen in found]
+    serving = {server for table in tables for server, seen in table.items() if seen["serves"]}
+    if serving & gone and not serving - gone:
+        raise PlanError(
+            f"{service}: nobody would be left to answer: of what stays, nothing is in rotation and well (status.yml). "
+            "Bring that back first (rollout.yml, undrain.yml); a service that moves must be in both places meanwhile"
+        )
 
 
 def _is_held(service: str, server: str, gateways: Sequence[Tables]) -> bool:

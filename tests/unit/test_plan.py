@@ -488,7 +488,7 @@ def removal(*containers: str, replicas: int = 0, known: tuple[str, ...] = ()) ->
 
 
 EXTRA = has(orphan("webui", 1, 3), orphan("webui", 1, 2, "b"), orphan("webui", 2, 3))
-SECOND, THIRD = servers("h1.1", "h1.2"), servers("h1.2")
+SECOND, THIRD = servers("h1.0", "h1.1", "h1.2"), servers("h1.0", "h1.2")
 LEFT = catalogue(webui={"placement": {"datacenters": ["hangzhou"]}})
 REPORT = has(orphan("report", 0, 4), orphan("paper", 0, 1))
 REPORT_TABLES = servers("h1.0", "s1.0", service="report")
@@ -538,7 +538,7 @@ REPORT_TABLES = servers("h1.0", "s1.0", service="report")
             "scale",
             ["webui"],
             {"h1": RIGHT, "s1": has(orphan("webui", 0, 3))},
-            {"services": LEFT, "gateways": {"shanghai": [servers("s1.0")]}},
+            {"services": LEFT, "gateways": {"hangzhou": [servers("h1.0")], "shanghai": [servers("s1.0")]}},
             {"s1": [removal("webui.0.r3", known=("s1.0",))]},
             id="a datacenter was left: all of it goes there",
         ),
@@ -569,6 +569,35 @@ def test_what_is_removed(
     verb: str, names: list[str], nodes: dict[str, Any], more: dict[str, Any], expected: dict[str, Any]
 ) -> None:
     assert plan_removals(verb, names, platform(nodes, **more)) == expected
+
+
+DOWN = {"webui": {f"h1.0.{slot}": {"admin": "ready", "serves": False} for slot in "ab"}}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "more"),
+    [
+        pytest.param(
+            {"h1": has(orphan("webui", 1, 3))},
+            {"gateways": {"hangzhou": [{"webui": DOWN["webui"] | servers("h1.1")["webui"]}]}},
+            id="the replica that stays is down",
+        ),
+        pytest.param(
+            {"s1": has(orphan("webui", 0, 3))},
+            {"services": LEFT, "gateways": {"hangzhou": [DOWN], "shanghai": [servers("s1.0")]}},
+            id="it is not in the datacenter where it shall be",
+        ),
+    ],
+)
+def test_the_last_that_serves_is_not_scaled_away(nodes: dict[str, Any], more: dict[str, Any]) -> None:
+    with pytest.raises(PlanError, match="webui: nobody would be left to answer"):
+        plan_removals("scale", ["webui"], platform(nodes, **more))
+
+
+def test_what_serves_no_more_is_scaled_away_whoever_stays() -> None:
+    gone = {name: dict(seen, serves=False) for name, seen in servers("h1.1")["webui"].items()}
+    more = {"gateways": {"hangzhou": [{"webui": DOWN["webui"] | gone}]}}
+    assert plan_removals("scale", ["webui"], platform({"h1": has(orphan("webui", 1, 3))}, **more))
 
 
 @pytest.mark.parametrize(
