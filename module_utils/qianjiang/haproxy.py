@@ -22,18 +22,21 @@ What HAProxy 2.6 to 3.0 do, and this module works around:
 from __future__ import annotations
 
 import csv
+import fcntl
 import http.client
 import os
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 SOCKET = "/run/haproxy/admin.sock"
 MASTER_SOCKET = "/run/haproxy-master.sock"
+# Beside the socket
+RELOAD_LOCK = "reload.lock"
 # The gateway's configuration forwards a request of its own host that has this header to the server it names
 SERVER_HEADER = "X-Qianjiang-Server"
 
@@ -291,8 +294,24 @@ class Runtime:
             ) from error
         return answer.decode(errors="replace")
 
+    @contextmanager
+    def no_reload(self) -> Iterator[None]:
+        """Where something is set: while a reload is on its way, the next process begins with the state of before.
+
+        haproxy_state.py of the gateway role holds the same lock, until that process answers.
+        """
+        with ExitStack() as stack:
+            with suppress(FileNotFoundError):  # no HAProxy: `ask` says so
+                lock = stack.enter_context(Path(self._path).with_name(RELOAD_LOCK).open("a"))
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
     def do(self, command: str) -> None:
         """Send a command that answers nothing when it worked (several with `; ` between them)."""
+        with self.no_reload():
+            self._do(command)
+
+    def _do(self, command: str) -> None:
         answer = " ".join(self.ask(command).split())
         if answer == "Permission denied":
             answer += " (the socket needs `level admin`)"
@@ -323,14 +342,15 @@ class Runtime:
 
     def replace(self, path: str, entries: Mapping[str, str]) -> None:
         """Replace all entries of a map in one step, which no request sees half of."""
-        answer = self.ask(f"prepare map {path}")
-        version = answer.strip().rpartition(" ")[2]
-        if not version.isdecimal():
-            raise HAProxyError(f"prepare map {path}: {' '.join(answer.split())}")
-        for key, value in entries.items():
-            # As a payload: it needs no escapes, and ends with an empty line
-            self.do(f"add map @{version} {path} <<\n{key} {value}\n")
-        self.do(f"commit map @{version} {path}")
+        with self.no_reload():
+            answer = self.ask(f"prepare map {path}")
+            version = answer.strip().rpartition(" ")[2]
+            if not version.isdecimal():
+                raise HAProxyError(f"prepare map {path}: {' '.join(answer.split())}")
+            for key, value in entries.items():
+                # As a payload: it needs no escapes, and ends with an empty line
+                self._do(f"add map @{version} {path} <<\n{key} {value}\n")
+            self._do(f"commit map @{version} {path}")
 
     def _old_sessions(self, backend: str) -> dict[str, int]:
         path = self._master_path
@@ -433,7 +453,8 @@ class Runtime:
         if port == server.port:
             return
         command = f"set server {backend}/{name} addr {server.address} port {port}"
-        answer = self.ask(command)
+        with self.no_reload():
+            answer = self.ask(command)
         begin = clock()
         while self.server(backend, name).port != port:
             if clock() - begin >= _PORT_TIMEOUT:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import http.server
 import socket
 import threading
@@ -289,11 +290,25 @@ def test_no_socket(tmp_path: Path) -> None:
         Runtime(str(tmp_path / "none")).do("show info")
 
 
+def test_what_changes_something_waits_for_a_reload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = Runtime(str(tmp_path / "admin.sock"))
+    asked: list[str] = []
+    monkeypatch.setattr(runtime, "ask", lambda command: asked.append(command) or "")
+    with (tmp_path / "reload.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        change = threading.Thread(target=runtime.do, args=("set server webui/a state drain",), daemon=True)
+        change.start()
+        change.join(0.2)
+        assert (change.is_alive(), asked) == (True, [])
+    change.join(10)
+    assert asked == ["set server webui/a state drain"]
+
+
 class FakeRuntime(Runtime):
     """HAProxy as a state machine that lives on the calls it gets: one look is one tick."""
 
     def __init__(self, servers: list[Server], **behaviour: Any) -> None:
-        super().__init__("/nowhere")
+        super().__init__("/nowhere/admin.sock")
         self.table = {server.name: server for server in servers}
         self.behaviour = {"comes_up": True, "drains": True} | behaviour
         self.commands: list[str] = []

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import fcntl
 import http.server
 import socket
 import threading
 from pathlib import Path
 
 import pytest
+from ansible.module_utils.qianjiang import haproxy
 
 from support import load
 
@@ -98,6 +100,40 @@ def test_a_map_that_is_not_there_yet_is_empty(tmp_path: Path) -> None:
     text = f"    set-var(txn.a) str(x),map({there}) unless x\n    set-var(txn.b) str(map),map(/nowhere/y.map)\n"
     expected = text.replace("/nowhere/y.map", "/dev/null")
     assert load("roles/gateway/files/haproxy_state.py").without_missing_maps(text) == expected
+
+
+def test_nothing_is_set_from_the_save_until_the_new_worker_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = load("roles/gateway/files/haproxy_state.py")
+    workers = iter([100, 100, 0, 200])
+    seen: list[tuple[str, bool]] = []
+
+    def saw(what: str) -> None:
+        with module.LOCK.open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                seen.append((what, False))
+            except BlockingIOError:
+                seen.append((what, True))
+
+    def worker() -> int:
+        saw("worker")
+        return next(workers)
+
+    assert Path(haproxy.SOCKET).with_name(haproxy.RELOAD_LOCK) == module.LOCK
+    (tmp_path / "haproxy.cfg").touch()
+    for name in ("CONFIGURATION", "STATE", "LOCK"):
+        file = {"CONFIGURATION": "haproxy.cfg", "STATE": "server-state", "LOCK": "reload.lock"}[name]
+        monkeypatch.setattr(module, name, tmp_path / file)
+    monkeypatch.setattr(module, "worker", worker)
+    monkeypatch.setattr(module, "save", lambda: saw("save"))
+    monkeypatch.setattr(module.os, "kill", lambda *_: saw("kill"))
+    monkeypatch.setattr(module, "alive", lambda _: bool(saw("ends")))
+    module.reload(1, 5)
+    assert seen == [(what, True) for what in ("worker", "save", "kill", "worker", "worker", "worker")] + [
+        ("ends", False)
+    ]
 
 
 @pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 1)])

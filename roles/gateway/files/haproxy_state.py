@@ -11,6 +11,7 @@ haproxy-state healthy HOST PORT  fail unless HAProxy is well; HOST and PORT of i
 
 from __future__ import annotations
 
+import fcntl
 import http.client
 import os
 import re
@@ -26,6 +27,8 @@ from pathlib import Path
 SOCKET = "/run/haproxy/admin.sock"
 CONFIGURATION = Path("/etc/haproxy/haproxy.cfg")
 STATE = Path("/run/haproxy/server-state")
+# module_utils/qianjiang/haproxy.py takes the same one
+LOCK = Path("/run/haproxy/reload.lock")
 # A slot's server is <node>.<replica>.<a or b>; others are datacenters
 SLOT = re.compile(r"\.\d+\.[ab]$")
 # SRV_ADMF_FDRAIN, and all of SRV_ADMF_MAINT and SRV_ADMF_DRAIN, in HAProxy's include/haproxy/server-t.h
@@ -179,20 +182,28 @@ def alive(process: int) -> bool:
     return process > 0 and Path(f"/proc/{process}").exists()
 
 
+def wait_for_another(worker_before: int) -> None:
+    end = time.monotonic() + PATIENCE
+    while worker() in (0, worker_before):
+        if time.monotonic() > end:
+            raise TimeoutError(f"no new worker after {PATIENCE:.0f} s, see journalctl -u haproxy; the old one goes on")
+        time.sleep(0.05)
+
+
 def reload(master: int, idle: float) -> None:
     """Come back when the new worker serves, and the old one has ended, or has nothing but running requests left."""
     check_endpoints(CONFIGURATION.read_text(encoding="utf-8"))
-    before = worker()
-    if before:
-        save()
-    os.kill(master, signal.SIGUSR2)
-    end = time.monotonic() + PATIENCE
-    while worker() in (0, before):
-        if time.monotonic() > end:
+    # Whoever sets something at the socket (gateway_switch and the like) waits meanwhile: the old worker would forget it
+    with LOCK.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        before = worker()
+        if before:
+            save()
+        try:
+            os.kill(master, signal.SIGUSR2)
+            wait_for_another(before)
+        finally:
             STATE.unlink(missing_ok=True)
-            raise TimeoutError(f"no new worker after {PATIENCE:.0f} s, see journalctl -u haproxy; the old one goes on")
-        time.sleep(0.05)
-    STATE.unlink(missing_ok=True)
     end = time.monotonic() + idle
     while alive(before) and time.monotonic() < end:
         time.sleep(0.05)
