@@ -67,7 +67,7 @@ def test_a_candidate_that_is_up_is_not_waited_for(gateway: Gateway) -> None:
     done = switch(gateway.name, "/readyz")
     seconds = re.search(r'"seconds": ([0-9.]+)', done.stdout)
     assert seconds, done.stdout
-    assert float(seconds[1]) < 1.5
+    assert float(seconds[1]) < 0.5
 
 
 def test_a_candidate_that_listens_elsewhere_than_the_slot_before(gateway: Gateway) -> None:
