@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import resource
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -156,9 +158,48 @@ def test_what_is_forgotten(tmp_path: Path, name: str, age: int, stays: bool) -> 
     assert {entry.name for entry in tmp_path.iterdir()} == {"current", "other", "file"} - (set() if stays else {name})
 
 
+def archive(files: dict[str, bytes]) -> bytes:
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w") as target:
+        for name, content in files.items():
+            target.writestr(name, content)
+    return written.getvalue()
+
+
+def members(content: bytes) -> dict[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(content)) as source:
+        return {name: source.read(name) for name in source.namelist()}
+
+
+def said(folder: Path, files: dict[str, bytes]) -> str:
+    """What a fresh Python imports from an archive."""
+    (folder / "packed.zip").write_bytes(archive(files))
+    program = [sys.executable, "-c", "import common.word; print(common.word.text, common.word.__file__)"]
+    environment = os.environ | {"PYTHONPATH": str(folder / "packed.zip")}
+    return subprocess.run(program, env=environment, capture_output=True, text=True, check=True).stdout.strip()
+
+
+SOURCES = {"common/__init__.py": b"", "common/word.py": b"text = 'compiled'\n", "notes.txt": b"notes"}
+
+
+def test_bytecode_is_beside_each_source() -> None:
+    packed = WARM_UP.with_bytecode(archive(SOURCES))
+    assert {name: content for name, content in members(packed).items() if not name.endswith("c")} == SOURCES
+    assert members(packed).keys() - SOURCES.keys() == {"common/__init__.pyc", "common/word.pyc"}
+    assert members(WARM_UP.with_bytecode(packed)) == members(packed)
+
+
+def test_python_takes_the_bytecode_of_its_version_and_else_the_source(tmp_path: Path) -> None:
+    packed = members(WARM_UP.with_bytecode(archive(SOURCES))) | {"common/word.py": b"text = 'source'\n"}
+    assert said(tmp_path, packed) == f"compiled {tmp_path}/packed.zip/common/word.pyc"
+    other = bytes(4) + packed["common/word.pyc"][4:]
+    assert said(tmp_path, packed | {"common/word.pyc": other}) == f"source {tmp_path}/packed.zip/common/word.py"
+
+
 MODULE = """
+from ansible.module_utils import common
 from ansible.module_utils.basic import AnsibleModule
-AnsibleModule(argument_spec={{}}).exit_json(word="{word}")
+AnsibleModule(argument_spec={{}}).exit_json(word="{word}", file=common.__file__)
 """
 PLAYBOOK = """
 - hosts: localhost
@@ -168,7 +209,7 @@ PLAYBOOK = """
       register: said
     - ansible.builtin.ping:
     - ansible.builtin.debug:
-        msg: "it says {{ said.word }}"
+        msg: "it says {{ said.word }} of {{ said.file | splitext | last }}."
 """
 
 
@@ -233,17 +274,17 @@ def project(tmp_path: Path) -> Project:
     return Project(tmp_path)
 
 
-def succeeded(run: Run, word: str = "one") -> bool:
+def succeeded(run: Run, word: str = "one of .pyc") -> bool:
     assert run.code == 0, run.output[-2000:]
     # Ansible survives a callback that fails, and warns
     assert "Callback dispatch" not in run.output
-    return f"it says {word}" in run.output
+    return f"it says {word}." in run.output
 
 
 def test_a_run_leaves_its_packs_to_the_next_one_until_a_source_changes(project: Project) -> None:
     first = project.run()
     kept = project.packs()
-    assert succeeded(first)
+    assert succeeded(first, "one of .py")
     assert (first.packed, first.reused) == (2, 0)
     assert sorted(name.partition("/")[2].partition("-")[0] for name in kept) == [
         "ansible.legacy.say_word",
@@ -258,7 +299,7 @@ def test_a_run_leaves_its_packs_to_the_next_one_until_a_source_changes(project: 
 
     project.write("two")
     third = project.run()
-    assert succeeded(third, "two")
+    assert succeeded(third, "two of .py")
     assert (third.packed, len(project.packs()), len(list(project.cache.iterdir()))) == (2, 4, 2)
     assert kept.items() <= project.packs().items()
 
@@ -267,5 +308,5 @@ def test_a_cache_that_cannot_be_written_is_no_failure(project: Project) -> None:
     # Root may write everywhere but below a file
     (project.folder / "file").write_text("")
     run = project.run(project.folder / "file" / "modules")
-    assert succeeded(run)
+    assert succeeded(run, "one of .py")
     assert (run.packed, run.reused) == (2, 0)
