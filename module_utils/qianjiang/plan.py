@@ -75,7 +75,7 @@ class Removal(TypedDict):
 
 
 class Plan(TypedDict):
-    """`nodes` and `leads` are in rollout order; `steps`, `images`, `holds` lack a key where there is nothing to do."""
+    """Lists of nodes are in rollout order; `steps`, `images`, `holds` lack a key where there is nothing to do."""
 
     verb: str
     names: list[str]
@@ -85,6 +85,8 @@ class Plan(TypedDict):
     waves: list[Any]
     nodes: list[str]
     leads: list[str]  # the first node of each datacenter: does what is done once in it
+    copies: list[str]  # leads of datacenters that lack an image, or have servers to take out of rotation
+    pulls: list[str]  # nodes that lack an image, or what a first container needs
     steps: dict[str, list[Step]]
     images: dict[str, list[str]]  # datacenter → repository@digest its registry must have
     holds: dict[str, list[dict[str, str]]]  # datacenter → servers to take out of rotation before their candidate starts
@@ -187,6 +189,8 @@ def plan_rollout(request: Request, platform: Platform, policy: Policy) -> Plan:
         "waves": [],
         "nodes": [],
         "leads": [],
+        "copies": [],
+        "pulls": [],
         "steps": {},
         "images": {},
         "holds": {},
@@ -376,10 +380,17 @@ def _order(plan: Plan, order: Sequence[str], platform: Platform) -> None:
             plan["waves"] += found["waves"]
     for datacenter in plan["policy"]["order"]:
         nodes = platform.datacenters[datacenter]["nodes"]
-        plan["nodes"] += [node for node in nodes if node in plan["steps"]]
         concerned = plan["steps"].keys() | plan["removals"].keys() | plan["switches"].keys()
         # of those that start something, where there are such: images and slots are theirs
-        plan["leads"] += ([node for node in nodes if node in plan["steps"]] or [n for n in nodes if n in concerned])[:1]
+        changing = [node for node in nodes if node in plan["steps"]]
+        plan["nodes"] += changing
+        plan["leads"] += (changing or [node for node in nodes if node in concerned])[:1]
+        plan["copies"] += changing[:1] if plan["images"].get(datacenter) or plan["holds"].get(datacenter) else []
+        plan["pulls"] += [node for node in changing if any(_needs_pull(step) for step in plan["steps"][node])]
+
+
+def _needs_pull(step: Step) -> bool:
+    return step["pull"] or any(replica["current"] is None for replica in step["replicas"])
 
 
 def steps_of(plan: Plan, node: str, stage_number: int) -> list[Step]:
@@ -413,22 +424,38 @@ def may_go_on(plan: Plan, node: str, stage_number: int, failures: Mapping[str, F
     """Whether a node may still change, after what happened to others.
 
     After a failure in its wave it may not. After one before that, only where `datacenters.on_failure` is `continue`;
-    then a failure before any switch (an image that could not be copied or pulled) stops its own datacenter.
+    then a failure before any switch (an image that could not be copied or pulled) stops its own datacenter. One in a
+    later wave, where candidates start ahead, stops it only where everything will go back.
     """
     if node in failures:
         return False
+    on_failure = plan["policy"]["on_failure"]
     lead = places(plan)
     for other, failure in failures.items():
-        if plan["policy"]["on_failure"] != "continue":
-            return False
-        if failure["stage"] < 0:
-            if lead.get(other) == lead.get(node):
-                return False
-        elif failure["stage"] == stage_number and wave_of(plan, other, stage_number) == wave_of(
-            plan, node, stage_number
-        ):
+        concerns, is_later = failure["stage"] < 0 and lead.get(other) == lead.get(node), False
+        if failure["stage"] == stage_number >= 0:
+            its_wave, wave = (wave_of(plan, one, stage_number) for one in (other, node))
+            concerns, is_later = its_wave == wave, its_wave > wave
+        if concerns or on_failure == "revert_all" or (on_failure == "stop" and not is_later):
             return False
     return True
+
+
+def starts_ahead(
+    plan: Plan,
+    node: str,
+    stage_number: int,
+    failures: Mapping[str, Failure],
+    services: Mapping[str, Mapping[str, Any]],
+) -> bool:
+    """Whether a node starts its candidates before its batch has its turn, once others have proven them.
+
+    Not after a failure, and not where one of them does its work unasked, without a gateway: it would do it beside the
+    old one all the while.
+    """
+    steps = steps_of(plan, node, stage_number)
+    starting = any(replica["start"] for step in steps for replica in step["replicas"])
+    return starting and not failures and all(services[step["service"]]["gateway"] for step in steps)
 
 
 def places(plan: Plan) -> dict[str, str]:
@@ -451,9 +478,9 @@ def revert_plan(
     `nodes`: what they run now, judged. The wave that failed goes back where its services say `auto_revert`; with
     `revert_all` every wave does. What a rollback has moved stays: it left a release that nobody wants back.
     """
-    back: Plan = plan | {"verb": "revert", "steps": {}, "images": {}, "holds": {}, "summary": []}
+    back: Plan = plan | {"verb": "revert", "stages": [], "steps": {}, "images": {}, "holds": {}, "summary": []}
     if plan["verb"] == "rollback":
-        return back | {"stages": [], "nodes": [], "changed": False}
+        return back | {"nodes": [], "changed": False}
     everything = plan["policy"]["on_failure"] == "revert_all"
     for number, found in enumerate(plan["stages"]):
         failed = {wave_of(plan, node, number) for node, failure in failures.items() if failure["stage"] == number}
@@ -465,9 +492,6 @@ def revert_plan(
                     if everything or services[step["service"]]["update"]["auto_revert"]:
                         _revert_step(back, step, node, nodes[node]["services"][step["service"]])
     moved = [node for node in plan["nodes"] if node in back["steps"]]
-    back["stages"] = (
-        [{"services": list(services), "waves": [], "nodes": moved, "serial": [len(moved)]}] if moved else []
-    )
     back["nodes"], back["changed"] = moved, bool(moved)
     return back
 

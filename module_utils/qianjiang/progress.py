@@ -18,7 +18,14 @@ FAILED = "failed"
 
 SWITCH = "switch"
 # What a node is said to do in a play; in a play of phase "switch" its task says it
-PLAYS = {"look": "looking", "copy": "copying", "pull": "pulling", "settle": "settling", "record": "recording"}
+PLAYS = {
+    "look": "looking",
+    "copy": "copying",
+    "pull": "pulling",
+    "ahead": "starting ahead",
+    "settle": "settling",
+    "record": "recording",
+}
 SWITCH_AT_GATEWAY = "Switch at the gateway"
 STEPS = {
     "Start the candidates and prove them": "starting",

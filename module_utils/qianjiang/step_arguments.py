@@ -35,6 +35,13 @@ def candidates(steps: Iterable[Mapping[str, Any]], services: Services, pulled: M
     ]
 
 
+def has_started(steps: Iterable[Mapping[str, Any]], started: Mapping[str, Any]) -> bool:
+    """Whether service_start, whose result is `started`, has proven every candidate of these steps."""
+    places = _places(started)
+    wanted = [(step["service"], item["replica"]) for step in steps for item in step["replicas"] if item["start"]]
+    return all(candidate in places for candidate in wanted)
+
+
 def pulled_as(pulled: Mapping[str, Any], step: Mapping[str, Any]) -> str:
     """Registry and repository by which the engine knows a step's image: not its own one after a fallback."""
     references = {

@@ -7,12 +7,15 @@
 - A **wave** has the datacenters that move side by side. Where a service bakes, the first datacenter is a wave of its
   own: the canary datacenter.
 - A **batch** has, from each datacenter of its wave, first the `canary` nodes, then `max_parallel` at a time.
+- What **goes first** proves the release: the canaries of the first wave, or all of a wave that bakes. After that the
+  rest need not wait for each other to start; they are switched batch by batch all the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
+from math import ceil
 from typing import Any, TypedDict
 
 from ansible.module_utils.qianjiang.policy import Policy
@@ -30,13 +33,26 @@ class Wave(TypedDict):
     bake: float
 
 
-class Stage(TypedDict):
+class Batches(TypedDict):
     """`nodes` are in order, `serial` has the size of each batch."""
+
+    nodes: list[str]
+    serial: list[int]
+
+
+class Stage(TypedDict):
+    """`first` and `rest`: the batches of all waves, in order."""
 
     services: list[str]
     waves: list[Wave]
-    nodes: list[str]
-    serial: list[int]
+    first: Batches
+    rest: Batches
+
+
+def joined(batches: Iterable[Sequence[str]]) -> Batches:
+    """Batches as a play takes them."""
+    found = [list(batch) for batch in batches]
+    return {"nodes": [node for batch in found for node in batch], "serial": [len(batch) for batch in found]}
 
 
 def ranks(services: Mapping[str, Mapping[str, Any]], order: Iterable[str]) -> list[list[str]]:
@@ -77,7 +93,7 @@ def stage(
     """One stage. `nodes` maps a datacenter to its nodes that change.
 
     Of several services in it the most careful policy holds. `proven_before`: what comes has served before (a rollback),
-    so nothing bakes, no canary goes first, and all datacenters move side by side.
+    so nothing bakes, nothing goes first, and all datacenters move side by side.
     """
     updates = [services[name]["update"] for name in names]
     parallel = min((update["max_parallel"] for update in updates), default=1)
@@ -85,11 +101,17 @@ def stage(
     bake = 0 if proven_before else sum(update["bake_time"] for update in updates)
     places = [name for name in policy["order"] if nodes.get(name)]
     side_by_side = max(len(places), 1) if proven_before else policy["max_parallel"]
-    found: Stage = {"services": list(names), "waves": [], "nodes": [], "serial": []}
+    together: list[Wave] = []
     for group in waves(places, side_by_side, bake):
         columns = zip_longest(*(batches(nodes[name], canary, parallel) for name in group), fillvalue=[])
-        together = [[node for part in column for node in part] for column in columns]
-        found["waves"].append({"datacenters": group, "batches": together, "bake": 0 if found["waves"] else bake})
-        found["nodes"] += [node for batch in together for node in batch]
-        found["serial"] += [len(batch) for batch in together]
-    return found
+        moving = [[node for part in column for node in part] for column in columns]
+        together.append({"datacenters": group, "batches": moving, "bake": 0 if together else bake})
+    every = [batch for wave in together for batch in wave["batches"]]
+    proving = len(together[0]["batches"]) if bake and together else max(1, ceil(canary / parallel))
+    first = 0 if proven_before else proving
+    return {
+        "services": list(names),
+        "waves": together,
+        "first": joined(every[:first]),
+        "rest": joined(every[first:]),
+    }

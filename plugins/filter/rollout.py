@@ -241,6 +241,11 @@ def may_go_on(found: Any, node: str, stage: int | str, failures: Mapping[str, An
     return bool(plan.may_go_on(found, node, int(stage), failures))
 
 
+def starts_ahead(found: Any, node: str, stage: int | str, failures: Mapping[str, Any], services: Services) -> bool:
+    """module_utils/qianjiang/plan.py: whether a node's candidates start before its batch has its turn."""
+    return bool(plan.starts_ahead(found, node, int(stage), failures, services))
+
+
 def steps_of_stage(found: Any, node: str, stage: int | str) -> list[Any]:
     """What a node does in a stage."""
     return list(plan.steps_of(found, node, int(stage)))
@@ -369,6 +374,7 @@ class FilterModule:
             "gateway_statistics": gateway_statistics,
             "gateway_views": gateway_views,
             "has_more": step_arguments.has_more,
+            "has_started": step_arguments.has_started,
             "holder": holder,
             "hook_errors": hook_errors,
             "hook_host": hook_host,
@@ -392,6 +398,7 @@ class FilterModule:
             "rollout_records": rollout_records,
             "same_as_saved": same_as_saved,
             "selected": selected,
+            "starts_ahead": starts_ahead,
             "status_report": status_report,
             "steps_of_stage": steps_of_stage,
             "still_serving": still_serving,

@@ -15,6 +15,7 @@ from ansible.module_utils.qianjiang.plan import (
     plan_removals,
     plan_rollout,
     revert_plan,
+    starts_ahead,
     steps_of,
     wave_of,
 )
@@ -157,6 +158,40 @@ def test_what_a_node_has_is_neither_copied_nor_pulled(images: list[str], pull: b
     step = planned["steps"]["s1"][0]
     assert (step["pull"], step["reference"]) == (pull, f"{registry}/webui")
     assert planned["images"] == ({"shanghai": [f"webui@{NEW}"]} if pull else {})
+    assert planned["copies"] == planned["pulls"] == (["s1"] if pull else [])
+
+
+HAS_IT = {**BEHIND, "services": {"webui": {**BEHIND["services"]["webui"], "images": [f"origin.lab:5000/webui@{NEW}"]}}}
+BARE_BUT_HAS_IT = {
+    **BARE,
+    "services": {"webui": {**BARE["services"]["webui"], "images": [f"origin.lab:5000/webui@{NEW}"]}},
+}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "gateways", "copies", "pulls"),
+    [
+        pytest.param(
+            {"h1": BEHIND, "h2": BEHIND, "s1": BEHIND}, GATEWAYS, ["h1", "s1"], ["h1", "h2", "s1"], id="images"
+        ),
+        pytest.param({"h1": RIGHT, "h2": BEHIND, "s1": RIGHT}, GATEWAYS, ["h2"], ["h2"], id="on one node"),
+        pytest.param({"h1": HAS_IT, "s1": HAS_IT}, GATEWAYS, [], [], id="they are there"),
+        pytest.param({"h1": HAS_IT, "s1": HAS_IT}, {}, ["h1", "s1"], [], id="but the candidates' servers are not held"),
+        pytest.param(
+            {"h1": BARE_BUT_HAS_IT},
+            {"hangzhou": [gateway(h1="")]},
+            [],
+            ["h1"],
+            id="what a first container mounts is not",
+        ),
+        pytest.param({"h1": LEFT_OVER, "s1": RIGHT}, GATEWAYS, [], [], id="nothing to start"),
+    ],
+)
+def test_who_has_something_to_do_before_any_switch(
+    nodes: dict[str, Any], gateways: dict[str, Any], copies: list[str], pulls: list[str]
+) -> None:
+    planned = plan(nodes, gateways=gateways)
+    assert (planned["copies"], planned["pulls"]) == (copies, pulls)
 
 
 def test_left_overs_need_no_image_and_no_start() -> None:
@@ -256,9 +291,9 @@ def both(webui: dict[str, Any], *, store: int = 0) -> dict[str, Any]:
 def test_what_others_depend_on_goes_first() -> None:
     nodes = {"h1": both(BEHIND), "h2": both(RIGHT), "s1": BEHIND}
     planned = plan(nodes, order=("store", "webui"))
-    assert [(one["services"], one["nodes"], one["serial"]) for one in planned["stages"]] == [
-        (["store"], ["h1", "h2"], [1, 1]),
-        (["webui"], ["h1", "s1"], [1, 1]),
+    assert [(one["services"], one["first"]["nodes"], one["rest"]["nodes"]) for one in planned["stages"]] == [
+        (["store"], ["h1"], ["h2"]),
+        (["webui"], ["h1"], ["s1"]),
     ]
     assert [[one["service"] for one in steps_of(planned, "h1", number)] for number in (0, 1)] == [["store"], ["webui"]]
     assert planned["images"]["hangzhou"] == [f"etcd@{NEW}", f"webui@{NEW}"]
@@ -280,17 +315,21 @@ BAKES = catalogue(webui={"update": {"bake_time": 60, "max_parallel": 2}})
 
 
 @pytest.mark.parametrize(
-    ("services", "policy", "nodes", "serial"),
+    ("services", "policy", "first", "rest", "serial"),
     [
-        pytest.param(SERVICES, {}, "h1 h2 s1", [1, 1, 1], id="one after the other"),
-        pytest.param(SERVICES, {"order": ["shanghai", "hangzhou"]}, "s1 h1 h2", [1, 1, 1], id="the other way round"),
-        pytest.param(SERVICES, {"max_parallel": 2}, "h1 s1 h2", [2, 1], id="side by side"),
-        pytest.param(BAKES, {"max_parallel": 2}, "h1 h2 s1", [1, 1, 1], id="the first one bakes alone"),
+        pytest.param(SERVICES, {}, "h1", "h2 s1", [1, 1], id="one after the other"),
+        pytest.param(SERVICES, {"order": ["shanghai", "hangzhou"]}, "s1", "h1 h2", [1, 1], id="the other way round"),
+        pytest.param(SERVICES, {"max_parallel": 2}, "h1 s1", "h2", [1], id="side by side"),
+        pytest.param(BAKES, {"max_parallel": 2}, "h1 h2", "s1", [1], id="the first one bakes alone"),
     ],
 )
-def test_order_and_batches(services: dict[str, Any], policy: dict[str, Any], nodes: str, serial: list[int]) -> None:
+def test_order_and_batches(
+    services: dict[str, Any], policy: dict[str, Any], first: str, rest: str, serial: list[int]
+) -> None:
     planned = plan(everywhere(BEHIND), policy=policy, services=services)
-    assert (" ".join(planned["stages"][0]["nodes"]), planned["stages"][0]["serial"]) == (nodes, serial)
+    stage = planned["stages"][0]
+    found = " ".join(stage["first"]["nodes"]), " ".join(stage["rest"]["nodes"]), stage["rest"]["serial"]
+    assert found == (first, rest, serial)
     assert planned["waves"] == planned["stages"][0]["waves"]
 
 
@@ -644,7 +683,10 @@ BIG = {"h1": both(BEHIND), "h2": both(BEHIND), "s1": BEHIND}
     [
         pytest.param("stop", {}, 1, "h1 h2 s1", id="nothing failed"),
         pytest.param("stop", {"h1": failure(1)}, 1, "", id="stop"),
+        pytest.param("stop", {"s1": failure(1)}, 1, "h1 h2", id="a later wave: what comes before it goes on"),
+        pytest.param("stop", {"s1": failure(0)}, 1, "", id="a later wave of an earlier stage"),
         pytest.param("revert_all", {"h1": failure(1)}, 1, "", id="revert all"),
+        pytest.param("revert_all", {"s1": failure(1)}, 1, "", id="revert all: why go on"),
         pytest.param("stop", {"s1": failure(-1)}, -1, "", id="stop before any switch"),
         pytest.param("continue", {"h1": failure(1)}, 1, "s1", id="continue with the next wave"),
         pytest.param("continue", {"s1": failure(1)}, 1, "h1 h2", id="whichever it was"),
@@ -660,6 +702,22 @@ BIG = {"h1": both(BEHIND), "h2": both(BEHIND), "s1": BEHIND}
 def test_who_may_go_on(on_failure: str, failures: dict[str, Failure], stage: int, expected: str) -> None:
     planned = plan(BIG, order=("store", "webui"), policy={"on_failure": on_failure})
     assert " ".join(name for name in ("h1", "h2", "s1") if may_go_on(planned, name, stage, failures)) == expected
+
+
+@pytest.mark.parametrize(
+    ("nodes", "stage", "failures", "expected"),
+    [
+        pytest.param(BIG, 1, {}, "h1 h2 s1", id="forwarded"),
+        pytest.param(BIG, 1, {"h1": failure(1)}, "", id="after a failure"),
+        pytest.param(BIG, 1, {"h1": failure(0)}, "", id="be it of an earlier stage"),
+        pytest.param(BIG, 0, {}, "", id="without a gateway the switch is the start"),
+        pytest.param(BIG | {"s1": LEFT_OVER}, 1, {}, "h1 h2", id="nothing to start"),
+    ],
+)
+def test_who_starts_ahead(nodes: dict[str, Any], stage: int, failures: dict[str, Failure], expected: str) -> None:
+    planned = plan(nodes, order=("store", "webui"), policy={"on_failure": "continue"})
+    found = (name for name in nodes if starts_ahead(planned, name, stage, failures, SERVICES))
+    assert " ".join(found) == expected
 
 
 MOVED = node(replica(running(2, digest=OLD), extra=[left_over(3)]), highest=3)
@@ -734,8 +792,7 @@ STAYS = catalogue(webui={"update": {"auto_revert": False}})
 def test_what_goes_back(failures: dict[str, Failure], more: dict[str, Any], nodes: list[str]) -> None:
     back = reverted(failures, **more)
     assert (back["nodes"], list(back["steps"]), back["changed"]) == (nodes, nodes, bool(nodes))
-    assert [(one["nodes"], one["serial"]) for one in back["stages"]] == ([(nodes, [len(nodes)])] if nodes else [])
-    assert (back["verb"], back["images"], back["holds"], back["summary"]) == ("revert", {}, {}, [])
+    assert (back["verb"], back["stages"], back["images"], back["holds"], back["summary"]) == ("revert", [], {}, {}, [])
 
 
 @pytest.mark.parametrize("on_failure", ["stop", "continue", "revert_all"])

@@ -424,6 +424,32 @@ def test_without_a_gateway_the_record_says_who_serves() -> None:
     assert keeps(STORE, SERVICES, observed(store), NOTHING_BACK, "h1") == [(0, "webui.0.r2", "webui.0.r3", 3)]
 
 
+@pytest.mark.parametrize(
+    ("started", "expected"),
+    [
+        pytest.param(STARTED_IN_A, True, id="all of them"),
+        pytest.param({}, False, id="nothing yet"),
+        pytest.param({"skipped": True}, False, id="skipped"),
+        pytest.param({"candidates": []}, False, id="none of them"),
+        pytest.param(
+            {"candidates": [one | {"replica": 1} for one in STARTED_IN_A["candidates"]]}, False, id="another replica"
+        ),
+        pytest.param(
+            {"candidates": [one | {"service": "store"} for one in STARTED_IN_A["candidates"]]},
+            False,
+            id="another service, of an earlier stage",
+        ),
+    ],
+)
+def test_what_has_started_ahead(started: dict[str, Any], expected: bool) -> None:
+    assert FILTERS["has_started"](STEPS, started) is expected
+
+
+def test_where_nothing_has_to_start_all_has() -> None:
+    steps = plan({"h1": node(replica(running(3), extra=[left_over(2)]), highest=3)})["steps"]["h1"]
+    assert FILTERS["has_started"](steps, {})
+
+
 BAKING = catalogue(webui={"update": {"bake_time": 60, "max_errors": 0.02, "max_latency": 3}})
 
 

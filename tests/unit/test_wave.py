@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 import pytest
 from ansible.module_utils.qianjiang.policy import Policy
-from ansible.module_utils.qianjiang.wave import batches, ranks, stage, waves
+from ansible.module_utils.qianjiang.wave import Batches, batches, ranks, stage, waves
 
 
 def services(**dependencies: list[str]) -> dict[str, Any]:
@@ -72,48 +73,63 @@ def update(**more: Any) -> dict[str, Any]:
 def planned(
     services: dict[str, Any], policy: Policy, nodes: dict[str, list[str]], *, proven: bool = False
 ) -> tuple[Any, ...]:
-    """The datacenters, batches and bake of each wave, the order of the nodes, and the sizes of the batches."""
+    """The datacenters, batches and bake of each wave, and the batches that go first | the rest."""
     found = stage(services, list(services), nodes, policy, proven_before=proven)
     assert found["services"] == list(services)
     shown = [
         (wave["datacenters"], [" ".join(batch) for batch in wave["batches"]], wave["bake"]) for wave in found["waves"]
     ]
-    return shown, " ".join(found["nodes"]), found["serial"]
+    return shown, f"{batched(found['first'])} | {batched(found['rest'])}"
+
+
+def batched(batches: Batches) -> str:
+    """The nodes, with a comma between batches."""
+    nodes = iter(batches["nodes"])
+    return ", ".join(" ".join(islice(nodes, size)) for size in batches["serial"])
 
 
 def test_nothing_changes() -> None:
-    assert planned({"a": update()}, POLICY, {"h": [], "s": []}) == ([], "", [])
+    assert planned({"a": update()}, POLICY, {"h": [], "s": []}) == ([], " | ")
 
 
 def test_datacenters_one_after_the_other() -> None:
     assert planned({"a": update()}, POLICY, NODES) == (
         [(["h"], ["h1", "h2", "h3"], 0), (["s"], ["s1", "s2"], 0)],
-        "h1 h2 h3 s1 s2",
-        [1, 1, 1, 1, 1],
+        "h1 | h2, h3, s1, s2",
     )
 
 
 def test_side_by_side_a_batch_has_nodes_of_each_datacenter() -> None:
     assert planned({"a": update()}, SIDE_BY_SIDE, NODES) == (
         [(["h", "s"], ["h1 s1", "h2 s2", "h3"], 0)],
-        "h1 s1 h2 s2 h3",
-        [2, 2, 1],
+        "h1 s1 | h2 s2, h3",
     )
 
 
 def test_after_the_canary_max_parallel_at_a_time_in_each_datacenter() -> None:
     assert planned({"a": update(max_parallel=2)}, SIDE_BY_SIDE, NODES) == (
         [(["h", "s"], ["h1 s1", "h2 h3 s2"], 0)],
-        "h1 s1 h2 h3 s2",
-        [2, 3],
+        "h1 s1 | h2 h3 s2",
     )
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        pytest.param(update(canary=2), "h1, h2 | h3, s1, s2", id="each canary"),
+        pytest.param(update(canary=3, max_parallel=2), "h1 h2, h3 | s1 s2", id="in more than one batch"),
+        pytest.param(update(canary=9), "h1, h2, h3, s1, s2 | ", id="more canaries than nodes"),
+        pytest.param(update(canary=0, max_parallel=2), "h1 h2 | h3, s1 s2", id="no canary: the first batch"),
+    ],
+)
+def test_what_goes_first(policy: dict[str, Any], expected: str) -> None:
+    assert planned({"a": policy}, POLICY, NODES)[1] == expected
 
 
 def test_only_the_first_wave_bakes_and_alone() -> None:
     assert planned({"a": update(bake_time=60)}, SIDE_BY_SIDE, NODES) == (
         [(["h"], ["h1", "h2", "h3"], 60), (["s"], ["s1", "s2"], 0)],
-        "h1 h2 h3 s1 s2",
-        [1, 1, 1, 1, 1],
+        "h1, h2, h3 | s1, s2",
     )
 
 
@@ -137,6 +153,5 @@ def test_what_has_served_before_goes_everywhere_at_once() -> None:
     services = {"a": update(max_parallel=2, canary=1, bake_time=60)}
     assert planned(services, POLICY, NODES, proven=True) == (
         [(["h", "s"], ["h1 h2 s1 s2", "h3"], 0)],
-        "h1 h2 s1 s2 h3",
-        [4, 1],
+        " | h1 h2 s1 s2, h3",
     )
