@@ -1,0 +1,80 @@
+# Copyright: (c) 2026, Qianjiangyuan Deploy contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""playbooks/group_vars: who does what for whom, where a host has failed in an earlier play of the same run."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from support import ROOT
+
+PLAYBOOK = """
+- hosts: all
+  gather_facts: false
+  tasks:
+    - ansible.builtin.fail:
+      when: inventory_hostname in broken
+
+- hosts: nodes:gateways
+  gather_facts: false
+  tasks:
+    - ansible.builtin.debug:
+        msg: >-
+          {{ inventory_hostname }}:
+          {{ {'leads': rollout_leads, 'resolves': rollout_resolves, 'records': rollout_records_for_all}
+             | dict2items | selectattr('value') | map(attribute='key') | join(' ') }}.
+"""
+EDGES, SECOND = ["hangzhou-edge", "shanghai-edge"], "hangzhou-node2"
+
+
+def duties(folder: Path, *broken: str) -> dict[str, str]:
+    """What each host of the lab's inventory has to do, where those have failed; hosts with nothing are left out."""
+    (folder / "group_vars").symlink_to(ROOT / "playbooks" / "group_vars")
+    (folder / "play.yml").write_text(PLAYBOOK)
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("ansible-playbook")),
+            *("--inventory", str(ROOT / "inventories/lab/hosts.yml"), "--connection", "local"),
+            *("--extra-vars", f'{{"broken": {list(broken)}}}'.replace("'", '"')),
+            str(folder / "play.yml"),
+        ],
+        env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "LC_ALL": "C.UTF-8"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    found = dict(re.findall(r"([a-z]+-[a-z0-9]+): +([a-z ]+)\.", done.stdout))
+    assert found, done.stdout[-2000:]
+    return found
+
+
+RECORDS = {"hangzhou-node1": "records", "shanghai-node1": "records"}
+
+
+@pytest.mark.parametrize(
+    ("broken", "expected"),
+    [
+        pytest.param([], {EDGES[0]: "leads", EDGES[1]: "leads resolves"} | RECORDS, id="all are well"),
+        pytest.param(
+            [EDGES[1]],
+            {EDGES[0]: "leads", "hangzhou-node1": "resolves records", "shanghai-node1": "leads records"},
+            id="a gateway failed before",
+        ),
+        pytest.param(
+            ["hangzhou-node1"],
+            {EDGES[0]: "leads", EDGES[1]: "leads resolves", SECOND: "records", "shanghai-node1": "records"},
+            id="a node did",
+        ),
+    ],
+)
+def test_who_does_what_for_all(tmp_path: Path, broken: list[str], expected: dict[str, str]) -> None:
+    assert duties(tmp_path, *broken) == expected
