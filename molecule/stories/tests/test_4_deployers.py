@@ -74,11 +74,17 @@ def test_killed_at_any_task_the_same_command_ends_right() -> None:
 
 
 @pytest.mark.parametrize(
-    "task", ["Copy what this datacenter lacks", "Pull what this node lacks", "Start the candidates"]
+    ("task", "new_bytes"),
+    [
+        pytest.param("Copy what this datacenter lacks", 10_000_000, id="copy"),
+        pytest.param("Pull what this node lacks", 10_000_000, id="pull"),
+        pytest.param("Start the candidates", 0, id="start"),
+    ],
 )
-def test_killed_inside_a_long_task(task: str, tmp_path: Path) -> None:
+def test_killed_inside_a_long_task(task: str, new_bytes: int, tmp_path: Path) -> None:
     change = story.catalogue(env={"VERSION": f"inside {task}"})
-    story.done("build", *story.catalogue(), *story.echo_image(tmp_path, 10_000_000))
+    if new_bytes:
+        story.done("build", *story.catalogue(), *story.echo_image(tmp_path, new_bytes))
     with story.unnoticed(rate=60):
         with story.Running("rollout", *change) as rollout:
             assert rollout.until(task)

@@ -61,7 +61,11 @@ def test_the_story_goes_red(planted: str, tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    story.restore()
+    try:
+        story.assert_clean()
+        story.release()
+    except AssertionError:
+        story.restore()
     assert done.returncode == 1, done.stdout[-3000:]
     assert re.search(r"\b1 (failed|error)", done.stdout), done.stdout[-3000:]
     print(next((line for line in done.stdout.splitlines() if line.startswith("E ")), ""))
