@@ -173,7 +173,8 @@ def plan_rollout(request: Request, platform: Platform, policy: Policy) -> Plan:
     """Compare what is asked for with what runs.
 
     Raises PlanError where a service has no digest at the origin, a release to go back to is not there, a node is away
-    and the policy says `stop`, or services depend on each other in more than MAX_STAGES steps.
+    and the policy says `stop`, a gateway that would have to switch does not answer, or services depend on each other in
+    more than MAX_STAGES steps.
     """
     verb, order = request.get("verb", "rollout"), list(request["order"])
     if verb not in VERBS:
@@ -214,6 +215,7 @@ def plan_rollout(request: Request, platform: Platform, policy: Policy) -> Plan:
         plan["switches"] = plan_drain(verb, request.get("nodes", []), platform)
     if verb in REMOVING:
         plan["removals"] = plan_removals(verb, names, platform)
+    _assert_gateways_answer(plan, platform)
     _order(plan, list(plan["services"]), platform)
     plan["changed"] = bool(plan["steps"] or plan["removals"] or plan["switches"])
     plan["summary"] = _summarise(plan)
@@ -248,6 +250,21 @@ def _assert_possible(verb: str, order: Sequence[str], platform: Platform, policy
             f"services.{deep}.depends_on: expected a chain of at most {MAX_STAGES} services, got {len(levels)}; "
             "roll out some of them by -e service="
         )
+
+
+def _assert_gateways_answer(plan: Plan, platform: Platform) -> None:
+    """All gateways of a datacenter switch, or none: one that is left behind would send requests to what stops."""
+    forwarded = {name for name, service in platform.services.items() if service["gateway"]}
+    nodes = {node for node, steps in plan["steps"].items() if forwarded & {step["service"] for step in steps}}
+    nodes |= {*plan["removals"], *plan["switches"]}
+    for datacenter, gateways in platform.silent.items():
+        if gateways and nodes & set(platform.datacenters[datacenter]["nodes"]):
+            told = ", ".join(f"{gateway} {reason}" for gateway, reason in gateways.items())
+            raise PlanError(
+                f"the gateways of {datacenter} switch together, and one does not answer: {told}. "
+                "Nothing is changed anywhere; mend it, go on without its datacenter by --limit, or, where another is "
+                "left, take it out of hosts.yml"
+            )
 
 
 def _plan_service(plan: Plan, name: str, platform: Platform, place: Place) -> None:

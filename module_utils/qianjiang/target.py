@@ -32,7 +32,7 @@ class Platform(NamedTuple):
     `services`: the normalised catalogue. `datacenters`: name → `{"registry", "nodes"}`. `digests`: service → the digest
     its tag has at the origin. `nodes`: node → what service_compare said, judged (module_utils/qianjiang/rotation.py).
     `gateways`: datacenter → what its gateways said. `away`: nodes that were asked and did not answer.
-    `origin_away`: why the origin could not be asked, or "".
+    `origin_away`: why the origin could not be asked, or "". `silent`: datacenter → gateway that did not answer → why.
     """
 
     services: Mapping[str, Mapping[str, Any]]
@@ -42,6 +42,7 @@ class Platform(NamedTuple):
     gateways: Mapping[str, Sequence[Tables]]
     away: Sequence[str] = ()
     origin_away: str = ""
+    silent: Mapping[str, Mapping[str, str]] = {}
 
 
 def short(digest: str | None) -> str:

@@ -161,9 +161,9 @@ class Running:
 
 
 @contextlib.contextmanager
-def unnoticed(rate: float = 300, **options: Any) -> Iterator[Load]:
+def unnoticed(rate: float = 300, targets: Sequence[str] = TARGETS, **options: Any) -> Iterator[Load]:
     """Visitors who must not notice: every answer right, every POST counted once."""
-    with Load(TARGETS, rate=rate, warm_up=1, **options) as load:
+    with Load(targets, rate=rate, warm_up=1, **options) as load:
         yield load
     print(f"\n{load}")
     assert not load.failures, str(load)
@@ -221,10 +221,10 @@ def last_rollout() -> list[dict[str, Any]]:
     return [record for record in found if record["id"] == found[-1]["id"]]
 
 
-def in_rotation(service: str = "echo") -> dict[str, list[str]]:
+def in_rotation(service: str = "echo", gateways: Sequence[str] = GATEWAYS) -> dict[str, list[str]]:
     """The servers that each gateway forwards to: neither in maintenance nor in drain."""
     found: dict[str, list[str]] = {}
-    for gateway in GATEWAYS:
+    for gateway in gateways:
         text = lab.connect(gateway).check_output(f"python3 -c {shlex.quote(ASK)} {shlex.quote(service)}")
         rows = [line.split() for line in text.splitlines()[2:] if line.strip()]
         found[gateway] = sorted(row[3] for row in rows if not int(row[6]) & 0x3B)

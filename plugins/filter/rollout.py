@@ -141,6 +141,22 @@ def gateway_views(views: Mapping[str, Mapping[str, Any]], hostvars: Mapping[str,
     return found
 
 
+def silent_gateways(
+    hosts: Mapping[str, Iterable[str]], views: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, str]]:
+    """Datacenter → gateway that did not answer → why. `views`: gateway_inspect's, in loops over rollout_gateway."""
+    items = [item for loop in views.values() for item in loop.get("results", [])]
+    said = {str(item["rollout_gateway"]): item for item in items if "rollout_gateway" in item}
+    return {
+        datacenter: {
+            name: unreachable_reason(said.get(name)) or said.get(name, {}).get("reason") or "was not asked"
+            for name in names
+            if not said.get(name, {}).get("answers")
+        }
+        for datacenter, names in hosts.items()
+    }
+
+
 def judge_nodes(
     comparisons: Mapping[str, Any],
     datacenters: Mapping[str, Any],
@@ -373,6 +389,7 @@ class FilterModule:
             "forwarded": forwarded,
             "gateway_statistics": gateway_statistics,
             "gateway_views": gateway_views,
+            "silent_gateways": silent_gateways,
             "has_more": step_arguments.has_more,
             "has_started": step_arguments.has_started,
             "holder": holder,

@@ -47,12 +47,13 @@ def platform(
     digests: Mapping[str, str] | None = None,
     away: tuple[str, ...] = (),
     origin_away: str = "",
+    silent: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Platform:
     """The sample platform, judged as the playbooks do."""
     digests = {"webui": NEW, "store": NEW} if digests is None else digests
     gateways = GATEWAYS if gateways is None else gateways
     judged = judge(nodes, DATACENTERS, gateways, digests)
-    return Platform(services or SERVICES, DATACENTERS, digests, judged, gateways, away, origin_away)
+    return Platform(services or SERVICES, DATACENTERS, digests, judged, gateways, away, origin_away, silent or {})
 
 
 def plan(
@@ -386,6 +387,45 @@ def test_there_is_no_plan(order: tuple[str, ...], policy: dict[str, Any], more: 
     with pytest.raises(PlanError) as error:
         plan({"h1": RIGHT} if "services" not in more else {}, order=order, policy=policy, **more)
     assert str(error.value) == message
+
+
+SILENT = {"hangzhou": {}, "shanghai": {"g2": "could not be reached: timed out", "g3": "was not asked"}}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "verb", "is_refused"),
+    [
+        pytest.param({"s1": BEHIND}, "rollout", True, id="a node of its datacenter switches"),
+        pytest.param({"s1": KEEPS}, "rollback", True, id="or goes back"),
+        pytest.param({"h1": BEHIND, "s1": RIGHT}, "rollout", False, id="nothing is to do there"),
+        pytest.param({"h1": BEHIND}, "rollout", False, id="its nodes take no part"),
+    ],
+)
+def test_a_gateway_that_does_not_answer_stops_what_it_would_switch(
+    nodes: dict[str, Any], verb: str, *, is_refused: bool
+) -> None:
+    if not is_refused:
+        assert plan(nodes, verb, silent=SILENT)["changed"]
+        return
+    with pytest.raises(PlanError) as error:
+        plan(nodes, verb, silent=SILENT)
+    assert str(error.value) == (
+        "the gateways of shanghai switch together, and one does not answer: g2 could not be reached: timed out, "
+        "g3 was not asked. Nothing is changed anywhere; mend it, go on without its datacenter by --limit, or, where "
+        "another is left, take it out of hosts.yml"
+    )
+
+
+def test_a_service_without_gateway_needs_none() -> None:
+    services = {"webui": SERVICES["webui"] | {"gateway": None}}
+    assert plan({"s1": BEHIND}, services=services, gateways={}, silent=SILENT)["changed"]
+
+
+def test_a_silent_gateway_stops_a_retirement_there() -> None:
+    request: Any = {"verb": "retire", "order": ["webui"], "names": ["report"]}
+    with pytest.raises(PlanError, match="the gateways of shanghai switch together"):
+        plan_rollout(request, platform({"s1": REPORT}, silent=SILENT), POLICY)
+    assert plan_rollout(request, platform({"h1": REPORT}, silent=SILENT), POLICY)["changed"]
 
 
 def test_an_unknown_verb_is_named() -> None:

@@ -155,6 +155,25 @@ def test_the_gateways_that_answer_are_heard() -> None:
     assert FILTERS["gateway_views"](views, hostvars) == {"hangzhou": [{"g1": {}}], "shanghai": [{"g3": {}}]}
 
 
+def test_the_gateways_that_do_not_answer_are_named_with_the_reason() -> None:
+    views = {
+        "g1": {"results": [{"rollout_gateway": "g1", "answers": True}]},
+        "g2": {
+            "results": [
+                {"rollout_gateway": "g2", "answers": False, "reason": "no socket"},
+                {"rollout_gateway": "g3", **UNREACHABLE},
+            ]
+        },
+    }
+    gateways = {"hangzhou": ["g1"], "shanghai": ["g2", "g3"], "beijing": ["g4"], "bare": []}
+    assert FILTERS["silent_gateways"](gateways, views) == {
+        "hangzhou": {},
+        "shanghai": {"g2": "no socket", "g3": "could not be reached: Connection timed out"},
+        "beijing": {"g4": "was not asked"},
+        "bare": {},
+    }
+
+
 def test_a_build_is_given_nothing_but_what_it_needs() -> None:
     services = catalogue(webui={"env": {"PASSWORD": "hidden"}})
     (found,) = FILTERS["buildable"](services)
