@@ -1,13 +1,15 @@
 """Every molecule scenario as one test, so that one command runs them all and says which failed.
 
 The lab is made anew, from bare hosts; `default` owns it, and those of `rollout` and `stories` run on what it left.
-After a scenario that failed the next one gets bare hosts again, so that it fails for reasons of its own. One that has
-machines of its own runs beside those before it, and its output is passed on when they have ended.
+After a scenario that failed the next one gets bare hosts again, so that it fails for reasons of its own. The roles'
+scenarios run two by two where their hosts are others, and the output of the one beside is passed on at the end.
 """
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -19,9 +21,9 @@ import yaml
 PROJECT = Path(__file__).resolve().parents[2]
 # The site and its stories, then the roles by themselves, on hosts that are bare again
 SITE = ["default", "rollout", "stories"]
-ROLES = ["registry", "docker_engine", "nfs_client", "gateway"]
-# Starts with the first of the roles: it waits for servers that are away and for reboots, and counts no lost requests
-BESIDE = "nfs_client"
+ROLES = ["registry", "gateway", "nfs_client", "docker_engine"]
+# What starts with a scenario of the edges, as its own hosts are others: machines of its own, and the nodes
+BESIDE = {"registry": "nfs_client", "gateway": "docker_engine"}
 COLOR = re.compile(r"\x1b\[[0-9;]*m")
 # What Ansible and the scenarios' own pytest begin a line with that tells a failure
 FAILURE = re.compile(r"(fatal: |failed: |\[ERROR\]|FAILED |ERROR |E  )")
@@ -62,8 +64,10 @@ class Beside(NamedTuple):
     def start(cls, scenario: str, log: Path) -> Beside:
         command = molecule_test(scenario)
         with log.open("wb") as output:
-            process = subprocess.Popen(command, cwd=PROJECT, stdout=output, stderr=subprocess.STDOUT)
-        print(f"{scenario} runs beside the next ones, and is told about after them", flush=True)
+            process = subprocess.Popen(
+                command, cwd=PROJECT, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        print(f"{scenario} runs beside, and is told about later", flush=True)
         return cls(scenario, command, log, process)
 
     def end(self) -> None:
@@ -74,9 +78,10 @@ class Beside(NamedTuple):
     def stop(self) -> None:
         """Where nobody waited for its end."""
         if self.process.poll() is None:
-            self.process.terminate()
+            os.killpg(self.process.pid, signal.SIGTERM)
             self.process.wait()
-            run("molecule", "destroy", "--scenario-name", self.scenario, "--no-command-borders")
+            if has_machines_of_its_own(self.scenario):
+                run("molecule", "destroy", "--scenario-name", self.scenario, "--no-command-borders")
 
 
 def molecule_test(scenario: str) -> list[str]:
@@ -110,11 +115,11 @@ def spoilt() -> Iterator[list[str]]:
 
 
 @pytest.fixture(scope="module")
-def beside() -> Iterator[list[Beside]]:
+def beside() -> Iterator[dict[str, Beside]]:
     """What runs beside. Nothing of it outlives this."""
-    started: list[Beside] = []
+    started: dict[str, Beside] = {}
     yield started
-    for each in started:
+    for each in started.values():
         each.stop()
 
 
@@ -124,15 +129,17 @@ def test_every_scenario_is_listed() -> None:
 
 
 @pytest.mark.parametrize("scenario", SITE + ROLES)
-def test_scenario(scenario: str, spoilt: list[str], beside: list[Beside], tmp_path: Path) -> None:
+def test_scenario(scenario: str, spoilt: list[str], beside: dict[str, Beside], tmp_path: Path) -> None:
+    if scenario in beside:
+        beside[scenario].end()
+        return
     if spoilt or scenario == ROLES[0]:
+        for each in beside.values():
+            each.process.wait()
         make_hosts_anew()
         spoilt.clear()
-    if scenario == ROLES[0]:
-        beside.append(Beside.start(BESIDE, tmp_path / f"{BESIDE}.log"))
-    if beside and scenario == BESIDE:
-        beside[0].end()
-        return
+    if other := BESIDE.get(scenario):
+        beside[other] = Beside.start(other, tmp_path / f"{other}.log")
     spoilt.append(scenario)
     run(*molecule_test(scenario))
     spoilt.remove(scenario)
