@@ -14,6 +14,8 @@ description:
   - Creates the container of a release in a slot of a replica, starts it, and waits until its own health check and HTTP
     through its slot port have been well for C(update.min_healthy_time) without a break, within
     C(update.healthy_deadline). Several candidates start side by side.
+  - Where the engine has not run the container's own check by then, the module does. Before Docker 25.0 an engine runs
+    it for the first time an interval after the start, and since then a second after it.
   - With RV(ignore:restore) a kept container is started again as it is, with the image and configuration it has.
   - What serves is never touched. A candidate that fails is removed, and its last log lines are in the error; then the
     others of the call are removed too. A kept container that fails is stopped again, and kept.

@@ -18,7 +18,8 @@ description:
   - Call it when the gateway no longer forwards to the others.
   - Refused when the container to keep does not run, or when the rollout's number is lower than the highest this node
     has seen and it is not the one on record.
-  - Ends with a look at the whole node, as P(service_compare#module) has it.
+  - Ends with a look at the whole node, as P(service_compare#module) has it, once the engine has checked what serves for
+    the first time.
 attributes:
   check_mode:
     description: Says what it would record, stop and remove, as if the containers to keep were running.
@@ -99,6 +100,7 @@ orphans:
   elements: dict
 """
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -123,6 +125,8 @@ from ansible.module_utils.qianjiang.service_state import (
     update_state,
 )
 
+# Seconds between two looks at what has no verdict yet
+_POLL = 0.2
 # Changes of the node's record, not of its containers
 RECORD = ("current", "highest_release")
 
@@ -262,7 +266,21 @@ def stop(module: AnsibleModule, params: Mapping[str, Any]) -> dict[str, Any]:
     with ThreadPoolExecutor(max_workers=max(len(work), 1)) as pool:
         done = list(pool.map(lambda item: end_containers(Engine(), _endings(item.changes), images), work))
     outcome |= {key: [entry for item in done for entry in item[key]] for key in ("stopped", "images_removed")}
-    return {**outcome, **observe_node(engine, params["services"], params["state_path"])}
+    return {**outcome, **observe_judged(engine, params)}
+
+
+def observe_judged(engine: Engine, params: Mapping[str, Any]) -> dict[str, Any]:
+    """What then runs, with the engine's verdict of what serves: it may come as late as an interval after a start."""
+    health = [wanted["service"]["health"] for wanted in params["replicas"]]
+    kept = {wanted["keep"] for wanted in params["replicas"]}
+    end = time.monotonic() + max((item["interval"] + item["timeout"] for item in health), default=0)
+    while True:
+        seen: dict[str, Any] = observe_node(engine, params["services"], params["state_path"])
+        replicas = [replica["current"] for service in seen["services"].values() for replica in service["replicas"]]
+        starting = [item for item in replicas if item and item["container"] in kept and item["health"] == "starting"]
+        if not starting or time.monotonic() >= end:
+            return seen
+        time.sleep(_POLL)
 
 
 def _endings(changes: Sequence[Change]) -> list[Change]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from ansible.module_utils.qianjiang.change import Change
@@ -16,6 +17,7 @@ from ansible.module_utils.qianjiang.probe import (
     NO_VERDICT,
     Observation,
     UnprovenError,
+    check_command,
     container_problem,
     port_holder,
     probe_http,
@@ -155,6 +157,7 @@ def apply(
             lambda: observe(engine, name, started_at, spec, params),
             min_healthy_time=0 if serves else update["min_healthy_time"],
             healthy_deadline=update["healthy_deadline"],
+            check=partial(check, engine, name, params["service"]["health"]["timeout"]),
         )
         if not serves:
             engine.set_restart(name, "unless-stopped")
@@ -162,7 +165,8 @@ def apply(
         is_kept = params.get("restore") and decision.action != "move"
         fate = SERVES if serves else STOPPED if is_kept else REMOVED
         raise _failed(engine, name, error, params["log_lines"], fate) from error
-    return {"probes": seen.probes, "seconds": round(time.monotonic() - begin, 2)}
+    probes = seen.probes if seen.healthy else seen.probes | {"container": "healthy"}
+    return {"probes": probes, "seconds": round(time.monotonic() - begin, 2)}
 
 
 def _move(engine: Engine, name: str, slot: str, host_port: int | None) -> None:
@@ -216,6 +220,22 @@ def observe(
             probes["port"], problem = probe_tcp(address, port, health["timeout"])
             problems += [problem] if problem else []
     return Observation(not problems, ended, "; ".join(problems), probes, bool(port) and problems == [NO_VERDICT])
+
+
+def check(engine: Engine, name: str, timeout: float) -> str:
+    """Run the container's own check now: what is wrong with it ("": nothing).
+
+    An engine runs it for the first time an interval after the start (from 25.0 on, sooner), and a rollout would wait
+    for that at each node.
+    """
+    command = check_command((engine.inspect(name) or {}).get("Config") or {})
+    try:
+        code = engine.execute(name, command, timeout) if command else 0
+    except EngineError as error:
+        return f"its health check fails: {error}"
+    if code is None:
+        return f"its health check has not ended after {timeout:g} s"
+    return f"its health check fails with exit code {code}" if code else ""
 
 
 def port_conflict(decision: Decision, port: int, entries: Iterable[Mapping[str, Any]]) -> str | None:

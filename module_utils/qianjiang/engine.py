@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -22,6 +23,7 @@ else:
 SOCKET = "/var/run/docker.sock"
 # Requests that do real work (a create on a busy disk) take longer than the SDK's minute
 TIMEOUT = 120
+_EXECUTION_POLL = 0.05
 
 
 class EngineError(Exception):
@@ -127,6 +129,16 @@ class Engine:
         """Start a container."""
         with translated(f"start {container}"):
             self._client.start(container)
+
+    def execute(self, container: str, command: list[str], timeout: float) -> int | None:
+        """Execute a command in a container; its exit code, or None where it has not ended after `timeout` seconds."""
+        with translated(f"execute {command[0]} in {container}"):
+            execution = self._client.exec_create(container, command)["Id"]
+            self._client.exec_start(execution, detach=True)
+            end = time.monotonic() + timeout
+            while (code := self._client.exec_inspect(execution)["ExitCode"]) is None and time.monotonic() < end:
+                time.sleep(_EXECUTION_POLL)
+        return None if code is None else int(code)
 
     def rename(self, container: str, name: str) -> None:
         """Give a container another name."""

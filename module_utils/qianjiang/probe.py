@@ -42,13 +42,15 @@ def wait_proven(
     *,
     min_healthy_time: float,
     healthy_deadline: float,
+    check: Callable[[], str],
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
     interval: float = POLL,
 ) -> Observation:
     """Look again and again until `min_healthy_time` passed in unbroken health. Raises UnprovenError.
 
-    The time begins with the first answers of the port; it cannot end before the container's own check agrees.
+    The time begins with the first answers of the port; it cannot end before the container's own check agrees. Where the
+    engine has not run that one by then, `check` does, and says what is wrong ("": nothing).
     """
     begin = clock()
     since: float | None = None
@@ -61,8 +63,11 @@ def wait_proven(
         if seen.healthy or seen.answers:
             since, was_healthy = now if since is None else since, True
             problem = seen.problem
-            if seen.healthy and now - since >= min_healthy_time:
-                return seen
+            if now - since >= min_healthy_time:
+                problem = "" if seen.healthy else check()
+                if not problem:
+                    return seen
+                since = None
         else:
             since, problem = None, seen.problem
         if now - begin >= healthy_deadline:
@@ -99,6 +104,17 @@ def container_problem(inspect: Mapping[str, Any] | None, started_at: str) -> tup
         output = " ".join(str(log[-1].get("Output", "")).split())[-200:] if log else ""
         return False, f"its health check fails: {output}" if output else "its health check fails"
     return False, NO_VERDICT
+
+
+def check_command(config: Mapping[str, Any]) -> list[str] | None:
+    """What the engine executes in a container of this configuration to know its health; None: nothing.
+
+    https://docs.docker.com/reference/api/engine: Healthcheck.Test is CMD and arguments, CMD-SHELL and a line, or NONE.
+    """
+    kind, *arguments = (config.get("Healthcheck") or {}).get("Test") or ["NONE"]
+    if kind == "CMD-SHELL":
+        return [*(config.get("Shell") or ["/bin/sh", "-c"]), *arguments]
+    return arguments if kind == "CMD" else None
 
 
 def probe_http(address: str, port: int, path: str, timeout: float) -> tuple[int | None, str]:

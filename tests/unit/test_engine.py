@@ -99,3 +99,19 @@ def test_the_log_is_text() -> None:
     client: Any = Mock()
     client.logs.return_value = b"one\n\xff two\n"
     assert Engine(client).logs("x", 2) == ["one", "\ufffd two"]
+
+
+@pytest.mark.parametrize(
+    ("codes", "code"),
+    [([0], 0), ([None, None, 3], 3), ([None] * 99, None)],
+)
+def test_what_is_executed_in_a_container(
+    monkeypatch: pytest.MonkeyPatch, codes: list[int | None], code: int | None
+) -> None:
+    client: Any = Mock()
+    client.exec_create.return_value = {"Id": "execution"}
+    client.exec_inspect.side_effect = [{"ExitCode": one} for one in codes]
+    monkeypatch.setattr(engine, "_EXECUTION_POLL", 0.01)
+    assert Engine(client).execute("x", ["check", "it"], timeout=0.1) == code
+    client.exec_create.assert_called_once_with("x", ["check", "it"])
+    client.exec_start.assert_called_once_with("execution", detach=True)

@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.qianjiang.probe import (
+    NO_VERDICT,
     Observation,
     UnprovenError,
+    check_command,
     container_problem,
     port_holder,
     probe_http,
@@ -39,18 +41,20 @@ class Clock:
         self.now += seconds
 
 
-def wait(observations: list[Observation], minimum: float, deadline: float) -> float:
+def wait(observations: list[Observation], minimum: float, deadline: float, *verdicts: str) -> float:
+    """`verdicts`: of the container's check, each time it is run; in the end there is none."""
     clock = Clock()
-    left = list(observations)
+    left, told = list(observations), [*verdicts, NO_VERDICT]
     result = wait_proven(
         lambda: left.pop(0) if len(left) > 1 else left[0],
         min_healthy_time=minimum,
         healthy_deadline=deadline,
+        check=lambda: told.pop(0) if len(told) > 1 else told[0],
         clock=clock.time,
         sleep=clock.sleep,
         interval=1,
     )
-    assert result == GOOD
+    assert result in (GOOD, ANSWERS)
     return clock.now - 100
 
 
@@ -61,13 +65,27 @@ def wait(observations: list[Observation], minimum: float, deadline: float) -> fl
         pytest.param([GOOD], 5, 5, id="healthy for long enough"),
         pytest.param([BAD] * 20 + [GOOD], 5, 25, id="slow but healthy"),
         pytest.param([ANSWERS] * 3 + [GOOD], 5, 5, id="the time begins with the first answers"),
-        pytest.param([ANSWERS] * 9 + [GOOD], 5, 9, id="but the container's check has the last word"),
         pytest.param([ANSWERS] * 3 + [BAD] + [GOOD], 5, 9, id="answers that stop do not count"),
         pytest.param([GOOD] * 4 + [BAD] + [GOOD], 5, 10, id="only unbroken health counts"),
     ],
 )
 def test_healthy(observations: list[Observation], minimum: float, seconds: float) -> None:
     assert wait(observations, minimum, 60) == seconds
+
+
+@pytest.mark.parametrize(
+    ("observations", "verdicts", "seconds"),
+    [
+        pytest.param([ANSWERS], [""], 5, id="the engine has not run it yet"),
+        pytest.param([ANSWERS], ["its health check fails", ""], 11, id="what fails breaks the health"),
+        pytest.param([ANSWERS] * 9 + [GOOD], [NO_VERDICT], 11, id="the engine was sooner the second time"),
+        pytest.param([ANSWERS] * 3 + [BAD] + [ANSWERS], [""], 9, id="only after unbroken answers"),
+    ],
+)
+def test_the_check_of_the_container_has_the_last_word(
+    observations: list[Observation], verdicts: list[str], seconds: float
+) -> None:
+    assert wait(observations, 5, 60, *verdicts) == seconds
 
 
 @pytest.mark.parametrize(
@@ -132,6 +150,22 @@ def server(status: int) -> Iterator[int]:
 def hang_up(listening: socket.socket) -> None:
     connection, _ = listening.accept()
     connection.close()
+
+
+@pytest.mark.parametrize(
+    ("config", "command"),
+    [
+        ({"Healthcheck": {"Test": ["CMD", "check", "it all"]}}, ["check", "it all"]),
+        ({"Healthcheck": {"Test": ["CMD-SHELL", "check it; all"]}}, ["/bin/sh", "-c", "check it; all"]),
+        ({"Healthcheck": {"Test": ["CMD-SHELL", "check"]}, "Shell": ["/bin/ash", "-ec"]}, ["/bin/ash", "-ec", "check"]),
+        ({"Healthcheck": {"Test": ["NONE"]}}, None),
+        ({"Healthcheck": {"Interval": 1}}, None),
+        ({"Healthcheck": None}, None),
+        ({}, None),
+    ],
+)
+def test_what_the_engine_would_execute(config: dict[str, Any], command: list[str] | None) -> None:
+    assert check_command(config) == command
 
 
 def test_probes() -> None:

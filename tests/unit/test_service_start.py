@@ -6,18 +6,21 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
+from ansible.module_utils.qianjiang import candidate
 from ansible.module_utils.qianjiang.candidate import (
     CandidateFailedError,
     Decision,
     apply,
+    check,
     plan,
     plan_restore,
     port_conflict,
 )
 from ansible.module_utils.qianjiang.container import LABEL
-from ansible.module_utils.qianjiang.engine import Engine
+from ansible.module_utils.qianjiang.engine import Engine, EngineError
 from ansible.module_utils.qianjiang.service_state import Owned, read_state, write_state
 
 from fake_engine import REFERENCE, Host
@@ -224,6 +227,38 @@ def test_a_proven_candidate_gets_its_restart_policy_last() -> None:
     assert engine.calls[0] == ("remove", "webui.0.r5")
     assert engine.calls[-1] == ("set_restart", "webui.0.r7", "unless-stopped")
     assert result["probes"] == {"container": "none"}
+
+
+@pytest.mark.parametrize(
+    ("told", "problem"),
+    [
+        (0, ""),
+        (1, "its health check fails with exit code 1"),
+        (None, "its health check has not ended after 2 s"),
+        (
+            EngineError("execute check in webui.0.r7: no such file"),
+            "its health check fails: execute check in webui.0.r7: no such file",
+        ),
+    ],
+)
+def test_the_check_of_a_container_is_run(told: int | Exception | None, problem: str) -> None:
+    engine = Mock(inspect=Mock(return_value={"Config": {"Healthcheck": {"Test": ["CMD", "check"]}}}))
+    engine.execute = Mock(side_effect=told) if isinstance(told, Exception) else Mock(return_value=told)
+    assert check(engine, "webui.0.r7", 2) == problem
+    engine.execute.assert_called_once_with("webui.0.r7", ["check"], 2)
+
+
+def test_where_there_is_no_check_none_is_run() -> None:
+    engine = Mock(inspect=Mock(return_value={"Config": {}}))
+    assert check(engine, "webui.0.r7", 2) == ""
+    engine.execute.assert_not_called()
+
+
+def test_the_engine_has_no_verdict_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = FakeEngine({"Health": {"Status": "starting", "Log": []}})
+    monkeypatch.setattr(candidate, "probe_tcp", lambda *_: ("open", ""))
+    result = apply(cast(Engine, engine), DECISION, SPEC | {"host_port": 18080}, PARAMETERS, serves=False)
+    assert result["probes"] == {"container": "healthy", "port": "open"}
 
 
 def test_one_started_again_must_prove_itself_like_a_new_one() -> None:

@@ -275,6 +275,22 @@ def test_it_ends_with_a_look_at_the_node(node: Stopping) -> None:
     assert node.host.calls == ["stop webui.0.r6 within 30"]
 
 
+def test_the_look_waits_for_the_engines_verdict(node: Stopping, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = node.host.there["webui.0.r7"]["State"]
+    state["Health"] = {"Status": "starting"}
+    monkeypatch.setattr(node.module.time, "sleep", lambda _: state.update({"Health": {"Status": "healthy"}}))
+    assert node.stop({})["services"]["webui"]["replicas"][0]["current"]["health"] == "healthy"
+
+
+def test_the_look_does_not_wait_longer_than_a_check_takes(node: Stopping, monkeypatch: pytest.MonkeyPatch) -> None:
+    node.host.there["webui.0.r7"]["State"]["Health"] = {"Status": "starting"}
+    now = [100.0]
+    monkeypatch.setattr(node.module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(node.module.time, "sleep", lambda seconds: now.append(now.pop() + seconds))
+    assert node.stop({})["services"]["webui"]["replicas"][0]["current"]["health"] == "starting"
+    assert now == [pytest.approx(104, abs=0.3)], "an interval and a timeout, 2 s each"
+
+
 def test_check_mode_says_the_same_does_nothing_and_shows_what_runs_now(node: Stopping) -> None:
     found = node.stop({}, check=True)
     assert (found["changed"], found["diff"]["after"]) == (True, {"current": "webui.0.r7", "webui.0.r6": "stopped"})
