@@ -261,7 +261,7 @@ def _assert_gateways_answer(plan: Plan, platform: Platform) -> None:
         if gateways and nodes & set(platform.datacenters[datacenter]["nodes"]):
             told = ", ".join(f"{gateway} {reason}" for gateway, reason in gateways.items())
             raise PlanError(
-                f"the gateways of {datacenter} switch together, and one does not answer: {told}. "
+                f"the gateways of {datacenter} switch together, and not all of them answer: {told}. "
                 "Nothing is changed anywhere; mend it, go on without its datacenter by --limit, or, where another is "
                 "left, take it out of hosts.yml"
             )

@@ -410,7 +410,7 @@ def test_a_gateway_that_does_not_answer_stops_what_it_would_switch(
     with pytest.raises(PlanError) as error:
         plan(nodes, verb, silent=SILENT)
     assert str(error.value) == (
-        "the gateways of shanghai switch together, and one does not answer: g2 could not be reached: timed out, "
+        "the gateways of shanghai switch together, and not all of them answer: g2 could not be reached: timed out, "
         "g3 was not asked. Nothing is changed anywhere; mend it, go on without its datacenter by --limit, or, where "
         "another is left, take it out of hosts.yml"
     )
