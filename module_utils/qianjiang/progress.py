@@ -67,7 +67,7 @@ class Progress:
     def __init__(self, check: bool = False) -> None:
         self.phase = ""
         self._suffix = " (check)" if check else ""
-        self._planned = False
+        self.planned = False
         self._waves: list[tuple[str, list[str]]] = []
         self._services: dict[str, str] = {}
         self._phases: dict[str, str] = {}
@@ -98,7 +98,7 @@ class Progress:
 
     def plan(self, plan: Mapping[str, Any]) -> None:
         """The plan is known. A node that failed before is shown on."""
-        self._planned = True
+        self.planned = True
         self._waves = [
             (
                 f"wave {number} {', '.join(wave['datacenters'])}",
@@ -115,7 +115,7 @@ class Progress:
 
     def started(self, node: str, task: str) -> list[str]:
         """A task starts on a node."""
-        if self._planned and node not in self._phases:
+        if self.planned and node not in self._phases:
             return []
         if self.phase == SWITCH:
             phase = STEPS.get(task)

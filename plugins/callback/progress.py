@@ -16,7 +16,8 @@ description:
     node's phase.
   - The nodes and waves are those of the fact C(rollout_plan). A node has failed when it gets the fact
     C(service_failure).
-  - All other plays, and all plays with C(-v), are shown as P(ansible.builtin.default#callback) does.
+  - All other plays, and all plays with C(-v), are shown as P(ansible.builtin.default#callback) does; but after the plan
+    a play without hosts is one that has nothing to do, and is not shown.
 extends_documentation_fragment:
   - default_callback
   - result_format_callback
@@ -168,13 +169,16 @@ class CallbackModule(DefaultCallback):  # type: ignore[misc]
         self._screen: Screen | None = None
         self._of_rollout = False
         self._holds_banner = False
+        self._announced: Any = None
 
     def v2_playbook_on_play_start(self, play: Any) -> None:
         """A play starts, or the next batch of it."""
         phase = play.get_vars().get("progress_phase")
+        self._announced = None
         if not phase or self._display.verbosity:
-            self._leave()
-            super().v2_playbook_on_play_start(play)
+            self._announced = play
+            if not self._progress.planned or self._display.verbosity:
+                self._show_play()
             return
         self._play = play
         self._of_rollout = True
@@ -188,8 +192,8 @@ class CallbackModule(DefaultCallback):  # type: ignore[misc]
         super().v2_playbook_on_stats(stats)
 
     def v2_playbook_on_no_hosts_matched(self) -> None:
-        """A phase in which no node has anything to do is none."""
-        if not self._of_rollout:
+        """A phase in which no node has anything to do is none, and no other play after the plan."""
+        if not self._of_rollout and not self._announced:
             super().v2_playbook_on_no_hosts_matched()
 
     def v2_playbook_on_include(self, included_file: Any) -> None:
@@ -266,7 +270,15 @@ class CallbackModule(DefaultCallback):  # type: ignore[misc]
         if self._of_rollout and not result.task.ignore_unreachable:
             self._advance(lambda: self._progress.failed(result.host.name, reason))
 
+    def _show_play(self) -> None:
+        """One that is none of a rollout, where it has not been shown yet."""
+        if self._announced:
+            self._leave()
+            super().v2_playbook_on_play_start(self._announced)
+            self._announced = None
+
     def _task_start(self, task: Any, prefix: str | None = None) -> None:
+        self._show_play()
         # Remember its name, for the banner above what its results have to say
         self._holds_banner = self._of_rollout
         super()._task_start(task, prefix)

@@ -74,6 +74,11 @@ ROLLOUT = """
         pulled: "{{{{ lookup('ansible.builtin.first_found', ['absent'], errors='warn') }}}}"
       changed_when: true
 
+- name: Nobody
+  hosts: all:!all
+  gather_facts: false
+  tasks: []
+
 - name: Switch
   hosts: n1:n2:n3
   gather_facts: false
@@ -326,6 +331,13 @@ def test_the_noise_of_tasks_is_not_shown_but_what_is_for_people_is(runs: Callabl
 def test_a_diff_is_shown_with_the_host_it_is_of(runs: Callable[[str], Run], kind: str) -> None:
     lines = runs(kind).lines
     assert lines[lines.index("+release 7") + 1 :][:2] == ["", "changed: [n1]"]
+
+
+@BOTH
+def test_after_the_plan_a_play_without_hosts_is_not_shown(runs: Callable[[str], Run], kind: str) -> None:
+    output = runs(kind).output
+    assert "Nobody" not in output
+    assert "no hosts matched" not in output
 
 
 @BOTH
