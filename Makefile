@@ -36,7 +36,7 @@ lint: dev ## ruff, mypy, yamllint, ansible-lint
 unit: dev ## Unit tests
 	@$(BIN)/pytest
 
-molecule: dev ## Role scenarios and stories on a lab made for them (an hour); SCENARIO=name for one, on a lab that is up
+molecule: dev ## Role scenarios and stories on a lab made for them (40 minutes); SCENARIO=name for one, on a lab that is up
 	@if [ -n "$(SCENARIO)" ]; then $(BIN)/molecule test --scenario-name $(SCENARIO) --destroy never --no-command-borders; \
 	else $(BIN)/ansible localhost --become --module-name ansible.builtin.apt --args "name=chromium install_recommends=false update_cache=true" \
 	&& $(BIN)/pytest --capture=no --override-ini addopts= -p no:cacheprovider --durations=0 tests/scenarios; fi
