@@ -10,6 +10,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible.module_utils.qianjiang.catalogue import CatalogueError, normalise
+from ansible.module_utils.qianjiang.topology import FUNCTIONS, topology_errors
 
 # of a service's health, what a gateway asks for
 HEALTH = ("path", "ready_path", "interval", "timeout", "retries")
@@ -26,6 +27,13 @@ def nodes_by_datacenter(
             raise AnsibleFilterError(f'{node}: datacenter: expected one of {", ".join(found)}, got "{datacenter}"')
         found[datacenter].append(node)
     return found
+
+
+def inventory_errors(groups: Mapping[str, Any], hostvars: Mapping[str, Any], registries: Any, origin: Any) -> list[str]:
+    """`groups | inventory_errors(hostvars, datacenter_registries, origin_datacenter)`: all that is wrong with it."""
+    hosts = {host for name in FUNCTIONS for host in groups.get(name, [])}
+    places = {host: hostvars[host].get("datacenter") for host in hosts}
+    return list(topology_errors(groups, places, registries, origin))
 
 
 def normalised_services(services: Any, datacenters: Mapping[str, list[str]]) -> dict[str, Any]:
@@ -97,6 +105,7 @@ class FilterModule:
         return {
             "catalogue_errors": catalogue_errors,
             "gateway_backends": gateway_backends,
+            "inventory_errors": inventory_errors,
             "nodes_by_datacenter": nodes_by_datacenter,
             "normalised_services": normalised_services,
         }
