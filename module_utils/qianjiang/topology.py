@@ -11,6 +11,8 @@ from typing import Any
 
 # The groups that say what a host does
 FUNCTIONS = ("nodes", "registries", "gateways", "builders")
+# What is asked of a host's variables
+HOST_KEYS = ("datacenter", "ansible_host", "ansible_port")
 # In each datacenter, and what for
 NEEDED = {
     "registries": "its nodes pull from it",
@@ -21,14 +23,14 @@ _REGISTRY = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?", re.IGNOR
 
 def topology_errors(
     groups: Mapping[str, Sequence[str]],
-    datacenter_of: Mapping[str, Any],
+    hosts: Mapping[str, Mapping[str, Any]],
     registries: Any,
     origin: Any,
 ) -> list[str]:
     """All that is wrong, each with what was found, what is allowed and what to do.
 
-    `groups` maps a group to its hosts, `datacenter_of` a host to its variable `datacenter` (None: it has none),
-    `registries` a datacenter to `host:port`; `origin` is one of those.
+    `groups` maps a group to its hosts, `hosts` a host to its variables `datacenter`, `ansible_host` and `ansible_port`
+    where it has them, `registries` a datacenter to `host:port`; `origin` is one of those.
     """
     if not isinstance(registries, Mapping) or not registries:
         return [f"datacenter_registries: expected a mapping of each datacenter to host:port, got {_shown(registries)}"]
@@ -39,8 +41,10 @@ def topology_errors(
     ]
     if origin not in registries:
         errors.append(f"origin_datacenter: expected one of {', '.join(registries)}, got {_shown(origin)}")
-    for host in dict.fromkeys(host for name in FUNCTIONS for host in groups.get(name, [])):
-        errors += _host_errors(host, datacenter_of.get(host), groups, registries)
+    datacenter_of = {host: variables.get("datacenter") for host, variables in hosts.items()}
+    for host, datacenter in datacenter_of.items():
+        errors += _host_errors(host, datacenter, groups, registries)
+    errors += _address_errors(hosts)
     if not groups.get("nodes"):
         errors.append("hosts.yml: nodes: expected the hosts that run services, got none")
     for function, reason in NEEDED.items():
@@ -72,6 +76,18 @@ def _host_errors(
     if host not in groups.get("datacenters", []):
         return [f"hosts.yml: {host}: expected in a child group of datacenters, got none; nodes.yml would leave it out"]
     return []
+
+
+def _address_errors(hosts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Two names of one machine would be rolled out side by side. In two datacenters private addresses may be alike."""
+    known: dict[tuple[Any, ...], str] = {}
+    errors = []
+    for host, variables in hosts.items():
+        address = variables.get("ansible_host", host)
+        other = known.setdefault((variables.get("datacenter"), address, variables.get("ansible_port")), host)
+        if other != host:
+            errors.append(f"hosts.yml: {host}: ansible_host: expected an address of its own, got {other}'s, {address}")
+    return errors
 
 
 def _shown(value: Any) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible.module_utils.qianjiang.catalogue import CatalogueError, normalise
-from ansible.module_utils.qianjiang.topology import FUNCTIONS, topology_errors
+from ansible.module_utils.qianjiang.topology import FUNCTIONS, HOST_KEYS, topology_errors
 
 # of a service's health, what a gateway asks for
 HEALTH = ("path", "ready_path", "interval", "timeout", "retries")
@@ -31,9 +31,9 @@ def nodes_by_datacenter(
 
 def inventory_errors(groups: Mapping[str, Any], hostvars: Mapping[str, Any], registries: Any, origin: Any) -> list[str]:
     """`groups | inventory_errors(hostvars, datacenter_registries, origin_datacenter)`: all that is wrong with it."""
-    hosts = {host for name in FUNCTIONS for host in groups.get(name, [])}
-    places = {host: hostvars[host].get("datacenter") for host in hosts}
-    return list(topology_errors(groups, places, registries, origin))
+    names = dict.fromkeys(host for name in FUNCTIONS for host in groups.get(name, []))
+    hosts = {host: {key: hostvars[host][key] for key in HOST_KEYS if key in hostvars[host]} for host in names}
+    return list(topology_errors(groups, hosts, registries, origin))
 
 
 def normalised_services(services: Any, datacenters: Mapping[str, list[str]]) -> dict[str, Any]:

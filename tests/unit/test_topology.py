@@ -6,7 +6,7 @@ import copy
 from typing import Any
 
 import pytest
-from ansible.module_utils.qianjiang.topology import topology_errors
+from ansible.module_utils.qianjiang.topology import FUNCTIONS, topology_errors
 
 GROUPS = {
     "datacenters": ["h-edge", "h1", "s-edge", "s1"],
@@ -28,9 +28,10 @@ def errors(
     origin: Any = "hangzhou",
 ) -> list[str]:
     """Of the inventory above, changed so."""
-    return topology_errors(
-        copy.deepcopy(GROUPS) | (groups or {}), PLACES | (places or {}), registries=registries, origin=origin
-    )
+    changed = copy.deepcopy(GROUPS) | (groups or {})
+    known = PLACES | (places or {})
+    hosts = {host: {"datacenter": known.get(host)} for name in FUNCTIONS for host in changed[name]}
+    return topology_errors(changed, hosts, registries=registries, origin=origin)
 
 
 @pytest.mark.parametrize(
@@ -126,3 +127,22 @@ def test_the_origin(origin: Any, found: str) -> None:
 
 def test_all_mistakes_at_once() -> None:
     assert len(errors({"gateways": [], "nodes": ["x", "y"]}, origin="z")) == 5
+
+
+@pytest.mark.parametrize(
+    ("datacenter", "port", "found"),
+    [
+        ("hangzhou", 22, ["hosts.yml: h2: ansible_host: expected an address of its own, got h1's, 10.0.0.1"]),
+        pytest.param("hangzhou", 2202, [], id="forwarded by its port"),
+        pytest.param("shanghai", 22, [], id="private, behind another bastion"),
+    ],
+)
+def test_two_names_of_one_machine(datacenter: str, port: int, found: list[str]) -> None:
+    edges = {"h-edge": {"datacenter": "hangzhou"}, "s-edge": {"datacenter": "shanghai"}}
+    both = {"ansible_host": "10.0.0.1"}
+    hosts = {
+        "h1": both | {"datacenter": "hangzhou", "ansible_port": 22},
+        "h2": both | {"datacenter": datacenter, "ansible_port": port},
+    }
+    groups = GROUPS | {"nodes": ["h1", "h2"], "datacenters": [*edges, *hosts], "hangzhou": [], "shanghai": []}
+    assert topology_errors(groups, edges | hosts, REGISTRIES, "hangzhou") == found
