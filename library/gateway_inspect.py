@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: gateway_inspect
-short_description: Read the servers of a gateway
+short_description: Read the servers of a gateway, and the lock that it keeps
 version_added: "0.1.0"
 description:
   - Returns each server of the backends asked for, with its state and what HAProxy counted of it.
@@ -26,6 +26,9 @@ options:
     type: list
     elements: str
     required: true
+  lock_path:
+    description: The file of the datacenter's lock, where this host keeps it. Not read where it is left out.
+    type: path
 extends_documentation_fragment:
   - gateway
 author:
@@ -71,6 +74,10 @@ backends:
         errors_5xx: 1
         response_ms: 14
         total_ms: 15
+lock:
+  description: The lock as P(lock_acquire#module) wrote it; null where there is none, or a damaged one.
+  returned: always
+  type: dict
 missing:
   description: Backends that the running HAProxy does not have. Empty where it does not answer.
   returned: always
@@ -79,6 +86,7 @@ missing:
   sample: []
 """
 
+from contextlib import suppress
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -90,6 +98,7 @@ from ansible.module_utils.qianjiang.haproxy import (
     Server,
     UnreachableError,
 )
+from ansible.module_utils.qianjiang.lock import Lock, LockError, read
 
 # Fields of a server that are not returned
 HIDDEN = ("name", "checked", "queued", "address", "port")
@@ -115,15 +124,27 @@ def inspect(runtime: Runtime, backends: list[str]) -> dict[str, Any]:
     return {"answers": True, "reason": "", "backends": found, "missing": missing}
 
 
+def lock_at(path: str | None) -> Lock | None:
+    """The lock; who wants to take it is told what is wrong with it."""
+    with suppress(LockError):
+        return read(path) if path else None
+    return None
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
-        argument_spec={"backends": {"type": "list", "elements": "str", "required": True}, **SOCKETS},
+        argument_spec={
+            "backends": {"type": "list", "elements": "str", "required": True},
+            "lock_path": {"type": "path"},
+            **SOCKETS,
+        },
         supports_check_mode=True,
     )
     runtime = Runtime(module.params["socket"], module.params["master_socket"])
     try:
-        module.exit_json(changed=False, **inspect(runtime, module.params["backends"]))
+        seen = inspect(runtime, module.params["backends"])
+        module.exit_json(changed=False, lock=lock_at(module.params["lock_path"]), **seen)
     except HAProxyError as error:
         module.fail_json(msg=f"gateway_inspect: {error}")
 

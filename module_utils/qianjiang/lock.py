@@ -112,11 +112,16 @@ def refusal(lock: Lock, datacenter: str) -> str:
     )
 
 
+def is_gone(holder: Holder, alive: Iterable[str], controller: str) -> bool:
+    """Whether a holder ran on this controller, and runs there no more."""
+    there = set(alive)
+    # One that began after the list was made is not in it, and lives
+    return holder["controller"] == controller and holder["id"] not in there and not may_be_newer(holder["id"], there)
+
+
 def obsolete(lock: Lock, alive: Iterable[str], controller: str, now: float) -> str | None:
     """Why someone else's lock counts no more, or None."""
-    holder, there = lock["holder"], set(alive)
-    # One that began after the list was made is not in it, and lives
-    if holder["controller"] == controller and holder["id"] not in there and not may_be_newer(holder["id"], there):
+    if is_gone(lock["holder"], alive, controller):
         return GONE
     return None if now < _seconds(lock["expires_at"]) <= now + LONGEST else EXPIRED
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 from ansible.module_utils.qianjiang.haproxy import HAProxyError, NoBackendError, Server, UnreachableError
+from ansible.module_utils.qianjiang.lock import Holder, acquire
 
 from running import ModuleFailedError, run
 
@@ -41,6 +43,7 @@ def test_what_is_returned(
         "answers": True,
         "reason": "",
         "missing": ["api"],
+        "lock": None,
         "backends": {
             "webui": {
                 "node1.0.a": {
@@ -76,3 +79,22 @@ def test_one_that_refuses_is_a_failure(
     monkeypatch.setattr(module, "Runtime", lambda *_: FakeRuntime(HAProxyError("Permission denied")))
     with pytest.raises(ModuleFailedError, match=r"^gateway_inspect: Permission denied$"):
         run(module, capsys, {"backends": ["webui"]})
+
+
+@pytest.mark.parametrize("content", [None, "", "{}"], ids=["none", "empty", "damaged"])
+def test_the_lock_that_a_gateway_keeps(
+    load_module: Loader,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    content: str | None,
+) -> None:
+    module, path = load_module("gateway_inspect"), tmp_path / "lock.json"
+    monkeypatch.setattr(module, "Runtime", lambda *_: FakeRuntime(UnreachableError("HAProxy does not answer")))
+    if content is not None:
+        path.write_text(content)
+    assert run(module, capsys, {"backends": [], "lock_path": str(path)})["lock"] is None
+    holder: Holder = {"id": "a:20", "controller": "control-1:boot:1", "user": "ops", "host": "control-1"}
+    path.unlink(missing_ok=True)
+    taken = acquire(str(path), holder, "rollout of webui", 600, [])["lock"]
+    assert run(module, capsys, {"backends": ["webui"], "lock_path": str(path)})["lock"] == taken

@@ -73,6 +73,16 @@ def test_killed_at_any_task_the_same_command_ends_right() -> None:
     assert total - max(killed, default=0) < SAMPLE + 5, f"killed at {killed} of {total} tasks"
 
 
+def test_killed_between_its_last_change_and_its_record_nothing_stays_locked() -> None:
+    change = story.catalogue(env={"VERSION": "without a record"})
+    with story.Running("rollout", *change) as rollout:
+        assert rollout.until("TASK [rollout : Conclude]")
+        rollout.kill()
+    assert all(story.locks().values())
+    told = story.done("rollout", *change)
+    assert not any(story.locks().values()), told
+
+
 @pytest.mark.parametrize(
     ("task", "new_bytes"),
     [
