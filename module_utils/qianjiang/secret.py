@@ -14,8 +14,12 @@ from collections.abc import Mapping
 from typing import Any
 
 HIDDEN = "(hidden)"
-_NAME = re.compile(r"(^|_)(PASSWORD|PASSWD|PASS|PWD|SECRET|SECRETS|TOKEN|KEY|CREDENTIALS?|AUTH|DSN)(_|$)", re.I)
-_VALUE = re.compile(r"://[^/@\s]*:[^/@\s]*@|-----BEGIN [A-Z ]*PRIVATE KEY-----")
+# The long words also where no underline is before them, as in PGPASSWORD
+_NAME = re.compile(
+    r"(PASSWORD|PASSWD|PASSPHRASE|SECRETS?|TOKEN|APIKEY|CREDENTIALS?)(_|$)|(^|_)(PASS|PWD|KEY|AUTH|DSN)(_|$)", re.I
+)
+# A password in an address may have any character, a slash too
+_VALUE = re.compile(r"://[^/@\s]*:\S*@|-----BEGIN [A-Z ]*PRIVATE KEY-----")
 
 
 def hide_secret(name: str, value: str | None) -> str | None:

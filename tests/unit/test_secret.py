@@ -17,6 +17,13 @@ from ansible.module_utils.qianjiang.secret import discreet, hide_secret, without
         ("DATABASE_URL", "mysql://root:pw@db/x", "(hidden)"),
         ("HOMEPAGE", "https://example.com/", "https://example.com/"),
         ("API_TOKEN", None, None),
+        ("PGPASSWORD", "x", "(hidden)"),
+        ("APIKEY", "x", "(hidden)"),
+        ("DB_PASSPHRASE", "x", "(hidden)"),
+        ("DATABASE_URL", "postgres://u:p/w@db/x", "(hidden)"),
+        ("TOKENS_PER_SECOND", "5", "5"),
+        ("COMPASS", "x", "x"),
+        ("HOMEPAGE", "http://example.com:80/", "http://example.com:80/"),
         ("MONKEY", "x", "x"),
     ],
 )
