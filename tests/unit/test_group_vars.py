@@ -78,3 +78,24 @@ RECORDS = {"hangzhou-node1": "records", "shanghai-node1": "records"}
 )
 def test_who_does_what_for_all(tmp_path: Path, broken: list[str], expected: dict[str, str]) -> None:
     assert duties(tmp_path, *broken) == expected
+
+
+def test_a_release_is_of_its_service_whatever_is_around_the_name(tmp_path: Path) -> None:
+    (tmp_path / "group_vars").symlink_to(ROOT / "playbooks" / "group_vars")
+    (tmp_path / "play.yml").write_text(
+        "- hosts: localhost\n  gather_facts: false\n  tasks:\n    - ansible.builtin.debug: {var: rollout_release}\n"
+    )
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("ansible-playbook")),
+            *("--inventory", str(ROOT / "inventories/lab/hosts.yml")),
+            *("--extra-vars", '{"service": " webui", "release": "v1"}'),
+            str(tmp_path / "play.yml"),
+        ],
+        env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "LC_ALL": "C.UTF-8"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert re.search(r"^ +webui: v1$", done.stdout, re.MULTILINE), done.stdout + done.stderr
