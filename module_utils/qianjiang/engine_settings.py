@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -126,13 +127,22 @@ def hide_credentials(text: str | None) -> str | None:
     return text and CREDENTIALS.sub("//********@", text)
 
 
+def without_credentials(value: Any) -> Any:
+    """A setting as a difference may show it: a proxy or a mirror may have a password in its URL."""
+    if isinstance(value, Mapping):
+        return {key: without_credentials(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [without_credentials(inner) for inner in value]
+    return hide_credentials(value) if isinstance(value, str) else value
+
+
 def plan(desired: Desired, current: Current) -> list[Change]:
     """What differs, in the order in which it is put right."""
     changes: list[Change] = []
 
     def compare(name: str, before: Any, after: Any) -> None:
         if before != after:
-            changes.append({"name": name, "before": before, "after": after})
+            changes.append({"name": name, "before": without_credentials(before), "after": without_credentials(after)})
 
     for registry in sorted(desired.registry_cas):
         after = certificate_text(desired.registry_cas[registry])
@@ -145,7 +155,7 @@ def plan(desired: Desired, current: Current) -> list[Change]:
     if desired.service_managed:
         drop_in = drop_in_text(desired.proxy)
         if current.drop_in != drop_in:
-            compare("http-proxy.conf", hide_credentials(current.drop_in), hide_credentials(drop_in) or "")
+            compare("http-proxy.conf", current.drop_in, drop_in or "")
         compare("docker.service enabled", current.enabled, True)
         compare("docker.service running", current.running, True)
         compare("docker.service runs the installed version", not (current.running and current.replaced), True)

@@ -135,6 +135,20 @@ def test_a_change_tells_before_and_after() -> None:
     assert changes == [{"name": "daemon.json icc", "before": True, "after": False}]
 
 
+def test_no_password_of_a_setting_is_told() -> None:
+    proxies = {"https-proxy": "http://ops:hunter2@proxy.example.com:3128"}
+    desired = Desired({"proxies": proxies, "registry-mirrors": ["https://ops:hunter2@mirror.example.com"]})
+
+    changes = settings.plan(
+        desired, Current(daemon={"proxies": {"https-proxy": "http://ops:old@proxy.example.com:3128"}})
+    )
+
+    assert [change["name"] for change in changes] == ["daemon.json proxies", "daemon.json registry-mirrors"]
+    assert changes[0]["after"] == {"https-proxy": "http://********@proxy.example.com:3128"}
+    assert changes[1]["after"] == ["https://********@mirror.example.com"]
+    assert "old" not in str(changes)
+
+
 @pytest.mark.parametrize(
     ("desired", "message"),
     [
