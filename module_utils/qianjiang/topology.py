@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 # The groups that say what a host does
@@ -39,26 +39,28 @@ def topology_errors(
         for name, registry in registries.items()
         if not (isinstance(registry, str) and _REGISTRY.fullmatch(registry))
     ]
-    if origin not in registries:
-        errors.append(f"origin_datacenter: expected one of {', '.join(registries)}, got {_shown(origin)}")
+    # A list: what is no text cannot be looked up in a mapping
+    names = list(registries)
+    if origin not in names:
+        errors.append(f"origin_datacenter: expected one of {', '.join(names)}, got {_shown(origin)}")
     datacenter_of = {host: variables.get("datacenter") for host, variables in hosts.items()}
     for host, datacenter in datacenter_of.items():
-        errors += _host_errors(host, datacenter, groups, registries)
+        errors += _host_errors(host, datacenter, groups, names)
     errors += _address_errors(hosts)
     if not groups.get("nodes"):
         errors.append("hosts.yml: nodes: expected the hosts that run services, got none")
     for function, reason in NEEDED.items():
-        there = {datacenter_of.get(host) for host in groups.get(function, [])}
+        there = [datacenter_of.get(host) for host in groups.get(function, [])]
         errors += [
             f"hosts.yml: {function}: expected a host of {name}, got none; {reason}"
-            for name in registries
+            for name in names
             if name not in there
         ]
     return errors
 
 
 def _host_errors(
-    host: str, datacenter: Any, groups: Mapping[str, Sequence[str]], datacenters: Iterable[str]
+    host: str, datacenter: Any, groups: Mapping[str, Sequence[str]], datacenters: Sequence[str]
 ) -> list[str]:
     """A host is in the group of one datacenter; where groups have other names, the variable alone says which."""
     named = [name for name in datacenters if host in groups.get(name, [])]
@@ -80,11 +82,12 @@ def _host_errors(
 
 def _address_errors(hosts: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Two names of one machine would be rolled out side by side. In two datacenters private addresses may be alike."""
-    known: dict[tuple[Any, ...], str] = {}
+    known: dict[str, str] = {}
     errors = []
     for host, variables in hosts.items():
         address = variables.get("ansible_host", host)
-        other = known.setdefault((variables.get("datacenter"), address, variables.get("ansible_port")), host)
+        where = str((variables.get("datacenter"), address, variables.get("ansible_port")))
+        other = known.setdefault(where, host)
         if other != host:
             errors.append(f"hosts.yml: {host}: ansible_host: expected an address of its own, got {other}'s, {address}")
     return errors

@@ -125,6 +125,18 @@ def test_the_origin(origin: Any, found: str) -> None:
     assert errors(origin=origin) == [f"origin_datacenter: expected one of hangzhou, shanghai, got {found}"]
 
 
+@pytest.mark.parametrize("value", [["hangzhou"], {"name": "hangzhou"}], ids=["list", "mapping"])
+def test_what_is_no_name_is_a_mistake_like_another(value: Any) -> None:
+    found = errors(places={"h1": value}, origin=value)
+    assert found[0] == f'origin_datacenter: expected one of hangzhou, shanghai, got "{value}"'
+    assert found[1].startswith(f'h1: datacenter: expected one of hangzhou, shanghai, got "{value}"')
+
+
+def test_a_port_that_is_none_is_for_ssh_to_tell() -> None:
+    hosts = {host: {"datacenter": place, "ansible_port": [22]} for host, place in PLACES.items()}
+    assert topology_errors(GROUPS, hosts, REGISTRIES, "hangzhou") == []
+
+
 def test_all_mistakes_at_once() -> None:
     assert len(errors({"gateways": [], "nodes": ["x", "y"]}, origin="z")) == 5
 
