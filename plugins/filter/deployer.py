@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ansible.module_utils.qianjiang.deployer import alive, identity
-from ansible.module_utils.qianjiang.lock import is_gone, shown_holder
+from ansible.module_utils.qianjiang.lock import shown_holder
 
 DOCUMENTATION = r"""
 name: deployer
@@ -20,8 +20,6 @@ description:
     The first four are the same in every task of a run; C(alive) is what runs when the filter is evaluated.
   - What it is applied to is kept beside these.
   - C("2026-11-24T10:05:11Z" | older_than(300)) is true five minutes later.
-  - C(views | abandoned_locks(who)) gives the gateways that keep the lock of a run which is gone, and that run's C(id).
-    C(views) are P(gateway_inspect#module)'s results by host, in loops over C(rollout_gateway), and C(who) is this run.
   - C(released | lock_report) makes a report of P(lock_release#module)'s results by host.
 """
 
@@ -46,16 +44,6 @@ def lock_report(released: Mapping[str, Mapping[str, Any]], title: str = "") -> d
     return report
 
 
-def abandoned_locks(views: Mapping[str, Mapping[str, Any]], who: Mapping[str, Any]) -> dict[str, str]:
-    """Gateway → the `id` of the lock's holder, where that ran on this controller and is gone from it."""
-    items = [item for loop in views.values() for item in loop.get("results", [])]
-    return {
-        str(item["rollout_gateway"]): str(item["lock"]["holder"]["id"])
-        for item in items
-        if item.get("lock") and is_gone(item["lock"]["holder"], who["alive"], who["controller"])
-    }
-
-
 def older_than(stamp: str, seconds: float) -> bool:
     """Whether `stamp` ("2026-11-24T10:05:11Z") is more than so many seconds ago."""
     return (datetime.now(UTC) - datetime.fromisoformat(stamp)).total_seconds() > float(seconds)
@@ -65,9 +53,4 @@ class FilterModule:
     """Ansible's entry point."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {
-            "abandoned_locks": abandoned_locks,
-            "deployer": deployer,
-            "lock_report": lock_report,
-            "older_than": older_than,
-        }
+        return {"deployer": deployer, "lock_report": lock_report, "older_than": older_than}

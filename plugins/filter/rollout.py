@@ -15,6 +15,7 @@ from ansible.module_utils.qianjiang import outcome, plan, rotation, step_argumen
 from ansible.module_utils.qianjiang.catalogue_rules import order_by_dependency
 from ansible.module_utils.qianjiang.document import platform_document
 from ansible.module_utils.qianjiang.image_reference import parse
+from ansible.module_utils.qianjiang.lock import is_gone
 from ansible.module_utils.qianjiang.policy import PolicyError, hook_errors, normalise_policy
 from ansible.module_utils.qianjiang.status import COLUMNS, status
 
@@ -141,12 +142,16 @@ def gateway_views(views: Mapping[str, Mapping[str, Any]], hostvars: Mapping[str,
     return found
 
 
+def gateway_items(views: Mapping[str, Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """What gateway_inspect said of each gateway, by its results in the loops over rollout_gateway."""
+    return [item for loop in views.values() for item in loop.get("results", [])]
+
+
 def silent_gateways(
     hosts: Mapping[str, Iterable[str]], views: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, dict[str, str]]:
-    """Datacenter → gateway that did not answer → why. `views`: gateway_inspect's, in loops over rollout_gateway."""
-    items = [item for loop in views.values() for item in loop.get("results", [])]
-    said = {str(item["rollout_gateway"]): item for item in items if "rollout_gateway" in item}
+    """Datacenter → gateway that did not answer → why."""
+    said = {str(item["rollout_gateway"]): item for item in gateway_items(views) if "rollout_gateway" in item}
     return {
         datacenter: {
             name: unreachable_reason(said.get(name)) or said.get(name, {}).get("reason") or "was not asked"
@@ -154,6 +159,15 @@ def silent_gateways(
             if not said.get(name, {}).get("answers")
         }
         for datacenter, names in hosts.items()
+    }
+
+
+def abandoned_locks(views: Mapping[str, Mapping[str, Any]], who: Mapping[str, Any]) -> dict[str, str]:
+    """Gateway → the `id` of its lock's holder, where that ran on this controller (of `who`, this run) and is gone."""
+    return {
+        str(item["rollout_gateway"]): str(item["lock"]["holder"]["id"])
+        for item in gateway_items(views)
+        if item.get("lock") and is_gone(item["lock"]["holder"], who["alive"], who["controller"])
     }
 
 
@@ -374,6 +388,7 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
+            "abandoned_locks": abandoned_locks,
             "addresses": addresses,
             "addresses_by_datacenter": addresses_by_datacenter,
             "urls_by_datacenter": urls_by_datacenter,

@@ -299,25 +299,6 @@ def test_the_report_of_locks() -> None:
     }
 
 
-def test_whose_lock_is_abandoned() -> None:
-    here = "control-1:boot:1"
-
-    def kept(gateway: str, holder: str | None, controller: str = here) -> dict[str, Any]:
-        return {
-            "rollout_gateway": gateway,
-            "lock": {"holder": {"id": holder, "controller": controller}} if holder else None,
-        }
-
-    views = {
-        "n1": {"results": [kept("g1", "gone:20"), kept("g2", None)]},
-        "n2": {"results": [kept("g3", "alive:20"), kept("g4", "gone:20", "control-2:boot:1")]},
-        "n3": {"results": [kept("g5", "began-later:40"), {"rollout_gateway": "g6", "unreachable": True}]},
-        "n4": {"skipped": True},
-    }
-    who = {"alive": ["alive:20", "me:30"], "controller": here}
-    assert FILTER["abandoned_locks"](views, who) == {"g1": "gone:20"}
-
-
 def test_how_long_ago_a_rollout_began() -> None:
     older_than = load("plugins/filter/deployer.py").FilterModule().filters()["older_than"]
     stamp = (datetime.now(UTC) - timedelta(seconds=100)).strftime("%Y-%m-%dT%H:%M:%SZ")

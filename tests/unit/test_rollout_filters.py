@@ -174,6 +174,25 @@ def test_the_gateways_that_do_not_answer_are_named_with_the_reason() -> None:
     }
 
 
+def test_whose_lock_is_abandoned() -> None:
+    here = "control-1:boot:1"
+
+    def kept(gateway: str, holder: str | None, controller: str = here) -> dict[str, Any]:
+        return {
+            "rollout_gateway": gateway,
+            "lock": {"holder": {"id": holder, "controller": controller}} if holder else None,
+        }
+
+    views = {
+        "n1": {"results": [kept("g1", "gone:20"), kept("g2", None)]},
+        "n2": {"results": [kept("g3", "alive:20"), kept("g4", "gone:20", "control-2:boot:1")]},
+        "n3": {"results": [kept("g5", "began-later:40"), {"rollout_gateway": "g6", "unreachable": True}]},
+        "n4": {"skipped": True},
+    }
+    who = {"alive": ["alive:20", "me:30"], "controller": here}
+    assert FILTERS["abandoned_locks"](views, who) == {"g1": "gone:20"}
+
+
 def test_a_build_is_given_nothing_but_what_it_needs() -> None:
     services = catalogue(webui={"env": {"PASSWORD": "hidden"}})
     (found,) = FILTERS["buildable"](services)
