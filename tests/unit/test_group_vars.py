@@ -5,14 +5,12 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from running import play
 from support import ROOT
 
 PLAYBOOK = """
@@ -38,20 +36,7 @@ def duties(folder: Path, *broken: str) -> dict[str, str]:
     """What each host of the lab's inventory has to do, where those have failed; hosts with nothing are left out."""
     (folder / "group_vars").symlink_to(ROOT / "playbooks" / "group_vars")
     (folder / "play.yml").write_text(PLAYBOOK)
-    done = subprocess.run(
-        [
-            str(Path(sys.executable).with_name("ansible-playbook")),
-            *("--inventory", str(ROOT / "inventories/lab/hosts.yml"), "--connection", "local"),
-            *("--extra-vars", f'{{"broken": {list(broken)}}}'.replace("'", '"')),
-            str(folder / "play.yml"),
-        ],
-        env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "LC_ALL": "C.UTF-8"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = play(folder / "play.yml", ROOT / "inventories/lab/hosts.yml", "--connection", "local", broken=list(broken))
     found = dict(re.findall(r"([a-z]+-[a-z0-9]+): +([a-z ]+)\.", done.stdout))
     assert found, done.stdout[-2000:]
     return found
@@ -85,17 +70,5 @@ def test_a_release_is_of_its_service_whatever_is_around_the_name(tmp_path: Path)
     (tmp_path / "play.yml").write_text(
         "- hosts: localhost\n  gather_facts: false\n  tasks:\n    - ansible.builtin.debug: {var: rollout_release}\n"
     )
-    done = subprocess.run(
-        [
-            str(Path(sys.executable).with_name("ansible-playbook")),
-            *("--inventory", str(ROOT / "inventories/lab/hosts.yml")),
-            *("--extra-vars", '{"service": " webui", "release": "v1"}'),
-            str(tmp_path / "play.yml"),
-        ],
-        env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "LC_ALL": "C.UTF-8"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert re.search(r"^ +webui: v1$", done.stdout, re.MULTILINE), done.stdout + done.stderr
+    done = play(tmp_path / "play.yml", ROOT / "inventories/lab/hosts.yml", service=" webui", release="v1")
+    assert re.search(r"^ +webui: v1$", done.stdout, re.MULTILINE), done.stdout
