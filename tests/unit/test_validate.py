@@ -1,0 +1,28 @@
+# Copyright: (c) 2026, Qianjiangyuan Deploy contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""playbooks/validate.yml and ansible.cfg: an inventory that Ansible would half read is refused."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from running import play
+from support import ROOT
+
+VALIDATE = ROOT / "playbooks/validate.yml"
+LAB = ROOT / "inventories/lab"
+
+
+def test_an_inventory_that_is_not_there_is_no_empty_one(tmp_path: Path) -> None:
+    done = play(VALIDATE, tmp_path / "hosts.yml")
+    assert (done.returncode, str(tmp_path / "hosts.yml") in done.stdout) == (1, True), done.stdout
+
+
+def test_a_service_that_is_written_twice_does_not_lose_its_first_half(tmp_path: Path) -> None:
+    shutil.copytree(LAB, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "group_vars/all/services.yml").write_text("services:\n  webui: {build: {}}\n  webui: {}\n")
+    done = play(VALIDATE, tmp_path / "hosts.yml")
+    assert done.returncode != 0
+    assert "[ERROR]: YAML parsing failed: Found duplicate mapping key 'webui'" in done.stdout
