@@ -14,7 +14,8 @@ description:
   - Records that O(replicas[].keep) serves, then stops every other container of the replica with SIGTERM and, after the
     stop timeout it was made with, SIGKILL. Those of several replicas stop side by side.
   - The stopped ones stay for rollback, the newest C(keep_releases) of them. Older ones are removed, and so are those
-    that a killed run left unproven, each with its image when nothing else uses that.
+    that a killed run left unproven, and what was rolled back before a newer release came, each with its image when
+    nothing else uses that.
   - Call it when the gateway no longer forwards to the others.
   - Refused when the container to keep does not run, or when the rollout's number is lower than the highest this node
     has seen and it is not the one on record.
@@ -149,10 +150,13 @@ def plan(
     if number > state["highest_release"]:
         changes.append({"name": "highest_release", "before": state["highest_release"], "after": number})
     others = sorted(containers, key=lambda item: item["release"], reverse=True)
+    served = [item["release"] for item in others if item["status"] in ACTIVE or item["container"] == recorded]
+    # newer than what served, and older than what serves now
+    rolled_back = range(max(served, default=kept["release"]) + 1, kept["release"])
     for_rollback: list[Owned] = []
     for item in others:
         # one of each release is enough: a container that was moved to another slot leaves its twin
-        known = {kept["release"], *(one["release"] for one in for_rollback)}
+        known = {kept["release"], *(one["release"] for one in for_rollback), *rolled_back}
         wanted = item["release"] not in known and item["container"] != desired.get("drop")
         if wanted and len(for_rollback) < desired["keep_releases"] and is_proven(item):
             for_rollback.append(item)
