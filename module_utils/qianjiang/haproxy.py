@@ -16,7 +16,7 @@ What HAProxy 2.6 to 3.0 do, and this module works around:
 - A reload takes a server's port from the state that is carried over, not from the configuration. `set server … addr …
   port …` answers a text also when it worked, and 3.0 answers before it has done it.
 - A server's `req_tot` counts its answers. A request that it left unanswered is in `eresp` alone, and from 3.0 on there
-  once per attempt and once more; `stot` bounds that, which counts attempts.
+  once per attempt and once more; `stot` bounds that, which counts attempts, without those under way (`scur`).
 """
 
 from __future__ import annotations
@@ -185,7 +185,8 @@ def _count(row: Mapping[str, str | None], column: str) -> int:
 
 def _counters(row: Mapping[str, str | None]) -> dict[str, int]:
     answered = _count(row, "req_tot")
-    unanswered = min(_count(row, "eresp"), max(0, _count(row, "stot") - answered))
+    over = _count(row, "stot") - _count(row, "scur")
+    unanswered = min(_count(row, "eresp"), max(0, over - answered))
     return {
         "requests": answered + unanswered,
         "errors_5xx": _count(row, "hrsp_5xx") + unanswered,

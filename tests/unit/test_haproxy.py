@@ -82,6 +82,7 @@ def test_a_check_under_way_does_not_make_a_server_unwell(before: str, status: st
         pytest.param({"req_tot": 10, "stot": 10, "hrsp_5xx": 2}, 10, 2, id="answered"),
         pytest.param({"req_tot": 10, "stot": 12, "hrsp_5xx": 2, "eresp": 1}, 11, 3, id="one left unanswered, one runs"),
         pytest.param({"req_tot": 8, "stot": 9, "eresp": 2}, 9, 1, id="3.0 counts an unanswered request twice"),
+        pytest.param({"req_tot": 8, "stot": 10, "eresp": 2, "scur": 1}, 9, 1, id="twice, while another one runs"),
         pytest.param({"req_tot": 8, "stot": 8, "eresp": 1}, 8, 0, id="read in between"),
         pytest.param({}, 0, 0, id="columns that are not there"),
     ],
