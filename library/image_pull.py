@@ -111,8 +111,10 @@ attempts:
 """
 
 import os
+import signal
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
@@ -190,30 +192,26 @@ def check_space(folder: str, needed: int, keep: int) -> None:
         )
 
 
-class Deadline:
-    """Seconds that a pull may take, from now; 0: any number."""
+@contextmanager
+def deadline(seconds: float) -> Iterator[None]:
+    """Seconds that a pull may take; 0: any number. An engine that says nothing is waited for no longer, either."""
 
-    def __init__(self, seconds: float, clock: Callable[[], float], sleep: Callable[[float], None]) -> None:
-        self._seconds, self._clock, self._sleep, self._begin = seconds, clock, sleep, clock()
+    def passed(_signal: int, _frame: object) -> None:
+        raise PullError(f"the image was not here after {seconds:g} s (deadline). What runs was left alone")
 
-    def check(self, then: float = 0) -> None:
-        """Fail when they have passed, or will have `then` seconds from now."""
-        if self._seconds and self._clock() + then - self._begin >= self._seconds:
-            raise PullError(f"the image was not here after {self._seconds:g} s (deadline). What runs was left alone")
-
-    def wait(self, seconds: float) -> None:
-        """Wait, unless there is no time for it."""
-        self.check(then=seconds)
-        self._sleep(seconds)
+    before = signal.signal(signal.SIGALRM, passed)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
-def transferred(
-    reference: str, events: Iterable[Mapping[str, Any]], layers: Mapping[str, int], deadline: Deadline
-) -> int:
+def transferred(reference: str, events: Iterable[Mapping[str, Any]], layers: Mapping[str, int]) -> int:
     """Follow a pull to its end; the size of the layers that were not there before."""
     fetched = set()
     for event in events:
-        deadline.check()
         if "error" in event:
             if "no space left on device" in str(event["error"]):
                 raise PullError(f"pull {reference}: {event['error']}")
@@ -228,7 +226,6 @@ def first_success(
     attempt: Callable[[str], int],
     retries: int,
     backoff: float,
-    deadline: Deadline,
 ) -> Outcome:
     """Try registries in order, each again while its failure may pass; all reasons are in the error."""
     failures: list[str] = []
@@ -240,7 +237,7 @@ def first_success(
                 failures.append(str(error))
                 if number == retries or not getattr(error, "transient", True):
                     break
-                deadline.wait(backoff * 2**number)
+                time.sleep(backoff * 2**number)
     reasons = "\n".join(f"  {reason}" for reason in dict.fromkeys(failures))
     raise PullError(f"no registry gave the image. What runs was left alone. The reasons:\n{reasons}")
 
@@ -270,14 +267,19 @@ class ImagePull:
             folder = self.engine.info()["DockerRootDir"]
 
         params = self.params
-        deadline = Deadline(params["deadline"], time.monotonic, time.sleep)
 
         def attempt(registry: str) -> int:
-            return self._pull(registry, folder, deadline)
+            return self._pull(registry, folder)
 
-        return first_success(params["registries"], attempt, params["retries"], params["backoff"], deadline)
+        with deadline(params["deadline"]):
+            return first_success(
+                params["registries"],
+                lambda registry: self._pull(registry, folder),
+                params["retries"],
+                params["backoff"],
+            )
 
-    def _pull(self, registry: str, folder: str, deadline: Deadline) -> int:
+    def _pull(self, registry: str, folder: str) -> int:
         params = self.params
         repository, digest = params["repository"], params["digest"]
         size, layers = sizes(registry_client(params, registry), repository, digest)
@@ -287,7 +289,7 @@ class ImagePull:
         login = {"username": params["username"], "password": params["password"]} if params["password"] else None
         with translated(f"pull {name}"):
             events = self.engine.pull(f"{registry}/{repository}", digest, stream=True, decode=True, auth_config=login)
-            size = transferred(name, events, layers, deadline)
+            size = transferred(name, events, layers)
         if not self._has(name):
             raise EngineError(f"pull {name}: the engine has no image with this digest afterwards")
         return size

@@ -15,6 +15,7 @@ from typing import Any
 try:
     from docker import APIClient, errors
     from requests.exceptions import RequestException
+    from urllib3.exceptions import HTTPError
 except ImportError as error:
     MISSING: str | None = str(error)
 else:
@@ -77,7 +78,7 @@ def translated(action: str) -> Iterator[None]:
         raise EngineNotFoundError(f"{action}: {_words(error)}") from error
     except errors.APIError as error:
         raise EngineError(f"{action}: {_words(error)}") from error
-    except (errors.DockerException, RequestException) as error:
+    except (errors.DockerException, RequestException, HTTPError) as error:
         raise EngineError(f"{action}: {error}") from error
 
 

@@ -12,6 +12,7 @@ from ansible.module_utils.qianjiang import engine
 from ansible.module_utils.qianjiang.engine import Engine, EngineError, EngineNotFoundError, connect, translated
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from requests.exceptions import ConnectionError as RequestsConnectionError
+from urllib3.exceptions import ProtocolError
 
 
 def test_the_sdk_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,6 +56,8 @@ def test_no_permission(monkeypatch: pytest.MonkeyPatch) -> None:
         (APIError("500", explanation=b"broken"), EngineError, "do it: broken"),
         (DockerException("odd"), EngineError, "do it: odd"),
         (RequestsConnectionError("reset"), EngineError, "do it: reset"),
+        # the SDK follows a stream, as of a pull, past requests
+        (ProtocolError("connection broken"), EngineError, "do it: connection broken"),
     ],
 )
 def test_errors_are_translated(error: Exception, kind: type[Exception], message: str) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -29,6 +30,7 @@ class FakeEngine:
         self.layers: list[bytes] = []
         self.error: str | None = None
         self.loses = False
+        self.silent = 0.0  # seconds in which it says nothing
 
     def info(self) -> dict[str, str]:
         return {"DockerRootDir": self.folder}
@@ -40,6 +42,8 @@ class FakeEngine:
 
     def pull(self, repository: str, tag: str, **settings: Any) -> Iterator[dict[str, Any]]:
         self.pulls.append((repository, tag, settings["auth_config"]))
+        if self.silent:
+            time.sleep(self.silent)
         for layer in self.layers:
             short = digest_of(layer)[7:19]
             if short in self.present:
@@ -240,9 +244,7 @@ def test_a_wrong_password_is_not_tried_again(
     assert "wrong-password" not in str(error.value.result)
 
 
-def test_which_failures_are_tried_again(module: ModuleType) -> None:
-    slept: list[float] = []
-
+def test_which_failures_are_tried_again(module: ModuleType, waits: list[float]) -> None:
     def attempts(*errors: Exception | None) -> Callable[[str], int]:
         rest = iter(errors)
 
@@ -255,35 +257,34 @@ def test_which_failures_are_tried_again(module: ModuleType) -> None:
         return attempt
 
     passing, final = RegistryError("x", transient=True), RegistryError("y")
-    ever = module.Deadline(0, float, slept.append)
-    outcome = module.first_success(["a"], attempts(passing, EngineError("z"), None), 2, 1, ever)
-    assert (outcome.registry, outcome.transferred, outcome.attempts, slept) == ("a", 7, ["x", "z"], [1, 2])
-    assert module.first_success(["a", "b"], attempts(final, None), 2, 1, ever).registry == "b"
+    outcome = module.first_success(["a"], attempts(passing, EngineError("z"), None), 2, 1)
+    assert (outcome.registry, outcome.transferred, outcome.attempts, waits) == ("a", 7, ["x", "z"], [1, 2])
+    assert module.first_success(["a", "b"], attempts(final, None), 2, 1).registry == "b"
     with pytest.raises(module.PullError):
-        module.first_success(["a"], attempts(passing, passing, passing), 2, 1, ever)
+        module.first_success(["a"], attempts(passing, passing, passing), 2, 1)
 
 
-def test_a_deadline_ends_tries_waits_and_a_pull_that_goes_on(module: ModuleType) -> None:
-    now = [0.0]
+def test_a_deadline_ends_the_waits_between_tries(pull: Pull, engine: FakeEngine, own: FakeRegistry) -> None:
+    digest = own.image("webui", [b"layer"])
+    engine.error = "connection reset by peer"
+    with pytest.raises(ModuleFailedError, match=r"not here after 0.2 s \(deadline\). What runs was left alone"):
+        pull(digest, own, deadline=0.2, backoff=30)
+    assert len(engine.pulls) == 1
 
-    def attempt(_: str) -> int:
-        now[0] += 2
-        raise RegistryError("x", transient=True)
 
-    slept: list[float] = []
-    deadline = module.Deadline(10, lambda: now[0], slept.append)
-    with pytest.raises(module.PullError, match=r"not here after 10 s \(deadline\)"):
-        module.first_success(["a"], attempt, 9, 3, deadline)
-    assert (slept, now) == ([3], [4])
+def test_a_deadline_ends_a_pull_of_which_the_engine_says_nothing(
+    pull: Pull, engine: FakeEngine, own: FakeRegistry, far: FakeRegistry
+) -> None:
+    digest = own.image("webui", [b"layer"])
+    engine.silent = 30
+    with pytest.raises(ModuleFailedError, match=r"not here after 0.2 s \(deadline\)"):
+        pull(digest, own, far, deadline=0.2)
+    assert (len(engine.pulls), far.requests) == (1, [])
 
-    def events() -> Iterator[dict[str, str]]:
-        while True:
-            now[0] += 1
-            yield {"status": "Downloading", "id": "layer"}
 
-    with pytest.raises(module.PullError, match="What runs was left alone"):
-        module.transferred("r.lab/webui", events(), {}, deadline)
-    assert now == [10]
+def test_a_deadline_ends_with_its_pull(pull: Pull, engine: FakeEngine, own: FakeRegistry) -> None:
+    assert pull(own.image("webui", [b"layer"]), own, deadline=0.2)["changed"] is True
+    time.sleep(0.3)  # a timer that was left would end this
 
 
 @pytest.mark.parametrize(
