@@ -316,7 +316,7 @@ KEYS: tuple[Key, ...] = (
     Key("health.interval", seconds(0.1), 2, "Time between two checks."),
     Key("health.timeout", seconds(0.1), 2, "Time one check may take."),
     Key("health.retries", whole(1), 3, "Failed checks in a row that mean unhealthy."),
-    Key("health.start_period", seconds(), 10, "Time to start, in which failed checks do not count."),
+    Key("health.start_period", seconds(0.1), 10, "Time to start, in which failed checks do not count."),
     Key("stop_timeout", WHOLE_SECONDS, 30, "Time from SIGTERM to SIGKILL."),
     Key("update", section("update"), {}, "How a rollout goes."),
     Key("update.max_parallel", whole(1), 1, "Nodes of a datacenter that may be away from the old release at a time."),

@@ -26,7 +26,7 @@ IDENTITY = "QJ_"
 SLOTS = ("a", "b")
 TMPFS_OPTIONS = "rw,nosuid,nodev,noexec"
 _SIZES = {"": 1, "b": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
-_SECOND = 1_000_000_000
+_NANO = 1_000_000_000
 # Engines from 25.0 probe each 5 s while a container starts, whatever its interval is, unless told otherwise
 _START_INTERVAL = 1
 
@@ -103,12 +103,13 @@ def container_spec(
         "no_new_privileges": bool(hardening["no_new_privileges"]),
         "limits": {
             "memory": memory_bytes(limits["memory"]) or None,
-            "cpus": limits["cpus"] or None,
+            "cpus": _billionths(limits["cpus"]),
             "pids": limits["pids"] or None,
         },
         "health": {
             "command": ["CMD", *health["command"]] if health["command"] else None,
-            **{key: health[key] for key in ("interval", "timeout", "retries", "start_period")},
+            **{key: _billionths(health[key]) for key in ("interval", "timeout", "start_period")},
+            "retries": health["retries"],
             "path": health["path"],
         },
         "log": {"driver": "json-file", "max_size": service["log"]["max_size"], "max_file": service["log"]["max_file"]},
@@ -157,15 +158,15 @@ def observed_spec(inspect: Mapping[str, Any], image_inspect: Mapping[str, Any] |
         "no_new_privileges": _no_new_privileges(host.get("SecurityOpt") or []),
         "limits": {
             "memory": host.get("Memory") or None,
-            "cpus": _short((host.get("NanoCpus") or 0) / _SECOND) or None,
+            "cpus": _from_nano(host.get("NanoCpus")),
             "pids": host.get("PidsLimit") or None,
         },
         "health": {
             "command": _health_command(check.get("Test")),
-            "interval": _seconds(check.get("Interval")),
-            "timeout": _seconds(check.get("Timeout")),
+            "interval": _from_nano(check.get("Interval")),
+            "timeout": _from_nano(check.get("Timeout")),
             "retries": check.get("Retries") or None,
-            "start_period": _seconds(check.get("StartPeriod")),
+            "start_period": _from_nano(check.get("StartPeriod")),
             "path": labels.get(f"{LABEL}health_path") or None,
         },
         "log": {
@@ -215,16 +216,16 @@ def create_body(spec: Mapping[str, Any], restart: str = "no") -> dict[str, Any]:
         "StopTimeout": spec["stop_timeout"],
         # without Test the image's own check runs, at our pace
         "Healthcheck": {
-            "Interval": _nanoseconds(health["interval"]),
-            "Timeout": _nanoseconds(health["timeout"]),
+            "Interval": _to_nano(health["interval"]),
+            "Timeout": _to_nano(health["timeout"]),
             "Retries": health["retries"],
-            "StartPeriod": _nanoseconds(health["start_period"]),
-            "StartInterval": _nanoseconds(min(health["interval"], _START_INTERVAL)),
+            "StartPeriod": _to_nano(health["start_period"]),
+            "StartInterval": _to_nano(min(health["interval"], _START_INTERVAL)),
         },
         "HostConfig": {
             "Memory": limits["memory"] or 0,
             "MemorySwap": limits["memory"] or 0,
-            "NanoCpus": _nanoseconds(limits["cpus"] or 0),
+            "NanoCpus": _to_nano(limits["cpus"] or 0),
             "PidsLimit": limits["pids"] or 0,
             "ReadonlyRootfs": spec["read_only"],
             "CapDrop": ["ALL"],
@@ -347,12 +348,17 @@ def _ports(bindings: Mapping[str, Any], labels: Mapping[str, str]) -> str | None
     return ", ".join(pairs) or None
 
 
-def _nanoseconds(seconds: float) -> int:
-    return round(seconds * _SECOND)
+def _to_nano(number: float) -> int:
+    return round(number * _NANO)
 
 
-def _seconds(nanoseconds: int | None) -> float | None:
-    return _short(nanoseconds / _SECOND) if nanoseconds else None
+def _billionths(number: float | None) -> float | None:
+    """As exact as the engine keeps it; None is what it makes of 0."""
+    return _from_nano(_to_nano(number)) if number else None
+
+
+def _from_nano(count: int | None) -> float | None:
+    return _short(count / _NANO) if count else None
 
 
 def _short(number: float) -> float:

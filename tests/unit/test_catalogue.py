@@ -180,8 +180,12 @@ MISTAKES: dict[str, tuple[Any, list[str]]] = {
         ["services.webui.stop_timeout: expected seconds as a whole number, got 1.5"],
     ),
     "no seconds at all": (
-        webui(health={"interval": 0}),
-        ["services.webui.health.interval: expected seconds from 0.1, got 0"],
+        webui(health={"interval": 0, "start_period": 0}),
+        [
+            "services.webui.health.interval: expected seconds from 0.1, got 0",
+            # the engine takes 0 for the image's
+            "services.webui.health.start_period: expected seconds from 0.1, got 0",
+        ],
     ),
     "infinite seconds": (
         webui(health={"timeout": float("inf")}),

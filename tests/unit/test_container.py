@@ -125,6 +125,11 @@ def test_another_release_number_and_slot_are_no_difference() -> None:
     assert compare(SERVICE, INSPECT) == []
 
 
+def test_what_the_engine_cannot_keep_as_exactly_is_no_difference() -> None:
+    service = changed(changed(SERVICE, "limits/cpus", 1 / 3), "health/interval", 2.00000000004)
+    assert compare(service, changed(INSPECT, "HostConfig/NanoCpus", 333333333)) == []
+
+
 @pytest.mark.parametrize(
     ("path", "value", "expected"),
     [
