@@ -143,11 +143,14 @@ def restart_target(name: str, platform: Platform, _to: str = "") -> Target:
 
 def scale_target(name: str, platform: Platform, _to: str = "") -> Target:
     """The oldest release that serves. Raises PlanError where none does, or the catalogue has changed since."""
-    currents = _currents(name, platform.nodes)
-    if not currents:
+    replicas = [one for service in _found(name, platform.nodes) for one in service["replicas"] if one["current"]]
+    if not replicas:
         raise PlanError(f"{name}: nothing runs that could be scaled; roll it out first (playbooks/rollout.yml)")
-    oldest = min(currents, key=lambda current: int(current["release"]))
-    if oldest["configuration"] != configuration_hash(platform.services[name]):
+    first = min(replicas, key=lambda one: int(one["current"]["release"]))
+    oldest = first["current"]
+    # What the catalogue names as the image has it already is another hash, and no difference that a rollout would mend
+    other = {change["name"] for change in first["differences"]} - {"image", "running"}
+    if other and oldest["configuration"] != configuration_hash(platform.services[name]):
         raise PlanError(
             f"{name}: the catalogue has another configuration than r{oldest['release']}, which serves; "
             "roll it out first (playbooks/rollout.yml --check --diff says what differs)"

@@ -44,6 +44,8 @@ def drifted(name: str) -> dict[str, Any]:
 
 
 BARE = node(replica(), highest=0)
+IMAGE = {"name": "image", "before": OLD, "after": NEW}
+USER = {"name": "user", "before": "10001", "after": "10002"}
 
 
 @pytest.mark.parametrize(
@@ -200,12 +202,17 @@ def test_scale(nodes: dict[str, Any], number: int, release: int, digest: str) ->
     assert scale_target("webui", platform(**nodes)) == target(number, release, digest)
 
 
+def test_a_catalogue_that_names_what_the_image_says_already_is_scaled() -> None:
+    node1 = node(replica(running(3, configuration="other"), differences=[IMAGE]), highest=3)
+    assert scale_target("webui", platform(h1=node1)) == target(3, 3, configuration="other")
+
+
 @pytest.mark.parametrize(
     ("nodes", "message"),
     [
         ({"h1": BARE}, "webui: nothing runs that could be scaled; roll it out first (playbooks/rollout.yml)"),
         (
-            {"h1": node(replica(running(3, configuration="other")), highest=3)},
+            {"h1": node(replica(running(3, configuration="other"), differences=[IMAGE, USER]), highest=3)},
             "webui: the catalogue has another configuration than r3, which serves; "
             "roll it out first (playbooks/rollout.yml --check --diff says what differs)",
         ),
