@@ -101,7 +101,7 @@ def plan(backend: str, message: str, current: Mapping[str, Messages]) -> list[Ch
 
 def refused(message: str) -> str:
     """What is wrong with a message."""
-    if found := re.search(r"[\x00-\x1f\x7f]", message):
+    if found := re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", message):
         return f"message: expected one line of text, got {found[0]!r} in it"
     if (length := len(message.encode())) > LONGEST:
         return f"message: expected at most {LONGEST} bytes, got {length}"

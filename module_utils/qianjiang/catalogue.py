@@ -13,7 +13,13 @@ import re
 from collections.abc import Mapping
 from typing import Any, cast
 
-from ansible.module_utils.qianjiang.catalogue_rules import RULES, Nodes, dependency_errors, port_errors
+from ansible.module_utils.qianjiang.catalogue_rules import (
+    RULES,
+    Nodes,
+    dependency_errors,
+    port_errors,
+    repository_errors,
+)
 from ansible.module_utils.qianjiang.catalogue_schema import ENTRY, IMAGE, SERVICE_NAME, Derived, Service
 from ansible.module_utils.qianjiang.value_kinds import Report
 
@@ -59,7 +65,7 @@ def normalise(services: Mapping[str, Any], datacenters: Mapping[str, list[str]])
     for name, entry in services.items():
         SERVICE_NAME.read(name, f"services.{name}", report)
         read = ENTRY.read(entry, f"services.{name}", report)
-        if isinstance(entry, Mapping):
+        if isinstance(entry, Mapping) and isinstance(name, str):
             normal[name] = _fill(read, name, datacenters)
     for name, service in normal.items():
         where = f"services.{name}"
@@ -69,6 +75,7 @@ def normalise(services: Mapping[str, Any], datacenters: Mapping[str, list[str]])
             if all(report.sound(f"{where}.{key}") for key in keys):
                 for path, text in find(service, datacenters):
                     report.say(f"{where}.{path}" if path else where, text)
+    repository_errors(normal, report)
     port_errors(normal, report)
     dependency_errors(normal, report)
     if report.errors:

@@ -194,6 +194,27 @@ RULES: tuple[tuple[tuple[str, ...], Callable[[Service, Nodes], Findings]], ...] 
 # --- rules between services
 
 
+def repository_errors(services: Mapping[str, Service], report: Report) -> None:
+    """A build moves the tag `latest` of its repository: of two builds there, each service could get the other's image.
+
+    Two services of one build, as a page and its worker, have one image.
+    """
+    builders: dict[str, str] = {}
+    for name, service in services.items():
+        if service["build"] is None or not all(
+            report.sound(f"services.{name}.{key}") for key in ("build", "repository")
+        ):
+            continue
+        other = builders.setdefault(service["repository"], name)
+        if service["build"] != services[other]["build"]:
+            report.unfit(
+                f"services.{name}.repository",
+                f"another one than services.{other}.repository, or the same build",
+                service["repository"],
+                f"remove it, for {shown(name)}" if name not in builders else "",
+            )
+
+
 def _shared(one: Service, other: Service) -> list[str]:
     return [name for name in one["placement"]["datacenters"] if name in other["placement"]["datacenters"]]
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypedDict
 
@@ -60,17 +61,42 @@ HOOKS = {"pre_rollout", "post_rollout", "on_failure"}
 HOOK_KEYS = {"tasks", "url", "headers"}
 
 
+# Seconds; the lock of a run that bakes for longer ends after a day, too
+LOCK_TTL = range(1, 86401)
+
+
+def lock_errors(ttl: Any) -> list[str]:
+    """What is wrong with the variable `rollout_lock_ttl`; with -e it is a text."""
+    seconds = int(ttl) if isinstance(ttl, str) and ttl.isdecimal() else ttl
+    if isinstance(seconds, int) and not isinstance(seconds, bool) and seconds in LOCK_TTL:
+        return []
+    return [f'rollout_lock_ttl: expected seconds as a whole number from 1 to {LOCK_TTL[-1]}, got "{ttl}"']
+
+
 def hook_errors(hooks: Any) -> list[str]:
-    """All that is wrong with the variable `hooks`: a mapping of names to `{tasks}` or `{url, headers}`."""
+    """All that is wrong with the variable `hooks`: a mapping of names to `{tasks}` or `{url, headers}`.
+
+    A value that is none of that is not told: there are tokens among them.
+    """
     if not isinstance(hooks, Mapping):
-        return [f'hooks: expected a mapping of {", ".join(sorted(HOOKS))}, got "{hooks}"']
+        return [f"hooks: expected a mapping of {', '.join(sorted(HOOKS))}, got something else"]
     errors = []
     for name, hook in hooks.items():
         if name not in HOOKS:
             errors.append(f"hooks.{name}: unknown key; allowed: {', '.join(sorted(HOOKS))}")
         elif not isinstance(hook, Mapping) or set(hook) - HOOK_KEYS or ("tasks" in hook) == ("url" in hook):
             errors.append(f"hooks.{name}: expected tasks (a file), or url with or without headers")
+        elif not re.fullmatch(r"/.+", _text(hook.get("tasks", "/-"))):
+            errors.append(f"hooks.{name}.tasks: expected the absolute path of a file on the controller")
+        elif not re.fullmatch(r"https?://[^/\s].*", _text(hook.get("url", "http://-"))):
+            errors.append(f"hooks.{name}.url: expected http:// or https://, a host and a path")
+        elif not isinstance(hook.get("headers", {}), Mapping):
+            errors.append(f"hooks.{name}.headers: expected a mapping of names to values")
     return errors
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def normalise_policy(value: Any, known: Iterable[str]) -> Policy:

@@ -1,18 +1,32 @@
 # Copyright: (c) 2026, Qianjiangyuan Deploy contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether an inventory is a platform: each host in one datacenter, each datacenter with what it needs. Pure."""
+"""Whether an inventory is a platform: each host in one datacenter, each datacenter with what it needs, one catalogue
+for all of them, and ports that nothing else on the host has. Pure."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from ansible.module_utils.qianjiang.catalogue_rules import slots
 
 # The groups that say what a host does
 FUNCTIONS = ("nodes", "registries", "gateways", "builders")
 # What is asked of a host's variables
 HOST_KEYS = ("datacenter", "ansible_host", "ansible_port")
+# What is one for the whole platform, whichever host it is asked of
+SHARED = ("datacenter_registries", "origin_datacenter", "services")
+# What a host has to know to use a registry
+LOGIN = ("registry_username", "registry_password")
+USERS = "registry_users"
+# Variables that move a port, and the port where they are not set
+PORTS = {
+    "registries": {"registry_port": 5000, "registry_debug_port": 5001},
+    "gateways": {"gateway_stats_port": 8404},
+}
+SSH = "ansible_port"
 # In each datacenter, and what for
 NEEDED = {
     "registries": "its nodes pull from it",
@@ -26,11 +40,13 @@ def topology_errors(
     hosts: Mapping[str, Mapping[str, Any]],
     registries: Any,
     origin: Any,
+    builds: Sequence[str] = (),
 ) -> list[str]:
     """All that is wrong, each with what was found, what is allowed and what to do.
 
     `groups` maps a group to its hosts, `hosts` a host to its variables `datacenter`, `ansible_host` and `ansible_port`
-    where it has them, `registries` a datacenter to `host:port`; `origin` is one of those.
+    where it has them, `registries` a datacenter to `host:port`; `origin` is one of those. `builds`: the services that
+    are built.
     """
     if not isinstance(registries, Mapping) or not registries:
         return [f"datacenter_registries: expected a mapping of each datacenter to host:port, got {_shown(registries)}"]
@@ -38,6 +54,11 @@ def topology_errors(
         f"datacenter_registries.{name}: expected host:port, got {_shown(registry)}"
         for name, registry in registries.items()
         if not (isinstance(registry, str) and _REGISTRY.fullmatch(registry))
+    ]
+    errors += [
+        f"datacenter_registries.{name}: expected a registry of its own, got that of {other}, {registry}"
+        for name, registry in registries.items()
+        if (other := next(one for one in registries if registries[one] == registry)) != name
     ]
     # A list: what is no text cannot be looked up in a mapping
     names = list(registries)
@@ -49,6 +70,8 @@ def topology_errors(
     errors += _address_errors(hosts)
     if not groups.get("nodes"):
         errors.append("hosts.yml: nodes: expected the hosts that run services, got none")
+    if builds and not groups.get("builders"):
+        errors.append(f"hosts.yml: builders: expected a host that builds {', '.join(builds)}, got none")
     for function, reason in NEEDED.items():
         there = [datacenter_of.get(host) for host in groups.get(function, [])]
         errors += [
@@ -91,6 +114,97 @@ def _address_errors(hosts: Mapping[str, Mapping[str, Any]]) -> list[str]:
         if other != host:
             errors.append(f"hosts.yml: {host}: ansible_host: expected an address of its own, got {other}'s, {address}")
     return errors
+
+
+def shared_errors(shared: Mapping[str, Any], hosts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What is one for the whole platform, and another one on some host. Of a mapping the keys are named, no value."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for host, variables in hosts.items():
+        paths = [path for name, value in shared.items() for path in _differing(name, value, variables.get(name, value))]
+        if paths:
+            found.setdefault(tuple(paths), []).append(host)
+    return [
+        f"{', '.join(paths)}: expected one for all hosts, got another one on {', '.join(there)}; "
+        "say it in group_vars/all"
+        for paths, there in found.items()
+    ]
+
+
+def _differing(path: str, one: Any, other: Any) -> list[str]:
+    """The paths at which two mappings differ, each as deep as both are mappings."""
+    if one == other:
+        return []
+    if not (isinstance(one, Mapping) and isinstance(other, Mapping)):
+        return [path]
+    keys = dict.fromkeys([*one, *other])
+    return [found for key in keys for found in _differing(f"{path}.{key}", one.get(key), other.get(key))]
+
+
+def login_errors(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Whether each host that uses a registry has an account, and each registry knows it. No password is told."""
+    users = list(dict.fromkeys(host for name in ("nodes", "registries", "builders") for host in groups.get(name, [])))
+    errors = []
+    for key in LOGIN:
+        without = [host for host in users if not isinstance(hosts[host].get(key), str) or not hosts[host][key].strip()]
+        if without:
+            hint = (
+                "is its vault there, with a value for it?" if key == "registry_password" else "set it in group_vars/all"
+            )
+            errors.append(f"{key}: expected a text, got nothing on {', '.join(without)}; {hint}")
+    if errors:
+        return errors
+    for host in groups.get("registries", []):
+        accounts = hosts[host].get(USERS)
+        known = [one for one in accounts if isinstance(one, Mapping)] if isinstance(accounts, list) else []
+        name, password = (hosts[host][key] for key in LOGIN)
+        if not any((one.get("name"), one.get("password")) == (name, password) for one in known):
+            errors.append(
+                f"{host}: {USERS}: expected an entry with registry_username ({name}) and registry_password among them, "
+                "got none; playbooks push and pull as this account"
+            )
+    return errors
+
+
+def port_errors(
+    services: Mapping[str, Mapping[str, Any]],
+    groups: Mapping[str, Sequence[str]],
+    hosts: Mapping[str, Mapping[str, Any]],
+) -> list[str]:
+    """Ports of services that something else of the platform has on the same host. `services`: normalised."""
+    found: dict[str, str] = {}
+    for host in dict.fromkeys([*groups.get("nodes", []), *groups.get("gateways", [])]):
+        taken = {
+            _port(hosts[host].get(variable), port): variable
+            for function, variables in PORTS.items()
+            if host in groups.get(function, [])
+            for variable, port in variables.items()
+        } | {_port(hosts[host].get(SSH), 22): "SSH"}
+        for path, ports in _ports_on(host, services, groups, hosts[host].get("datacenter")):
+            for port in ports:
+                if port in taken:
+                    found.setdefault(
+                        path,
+                        f"{path}: expected a port that is free on {host}, got {port}, which {taken[port]} has there",
+                    )
+                taken[port] = path
+    return list(found.values())
+
+
+def _port(value: Any, default: int) -> int:
+    """What is none is for its role, or for ssh, to tell."""
+    return int(value) if isinstance(value, int) or (isinstance(value, str) and value.isdecimal()) else default
+
+
+def _ports_on(
+    host: str, services: Mapping[str, Mapping[str, Any]], groups: Mapping[str, Sequence[str]], datacenter: Any
+) -> Iterator[tuple[str, range]]:
+    for name, service in services.items():
+        if datacenter in service["placement"]["datacenters"]:
+            if host in groups.get("gateways", []) and service["gateway"]:
+                yield f"services.{name}.gateway.port", range(service["gateway"]["port"], service["gateway"]["port"] + 1)
+            if host in groups.get("nodes", []):
+                first, last = slots(service)
+                yield f"services.{name}.slots_port", range(first, last + 1)
 
 
 def _shown(value: Any) -> str:

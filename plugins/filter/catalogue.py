@@ -6,11 +6,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
-from ansible.errors import AnsibleFilterError
+from ansible.errors import AnsibleError, AnsibleFilterError
 from ansible.module_utils.qianjiang.catalogue import CatalogueError, normalise
-from ansible.module_utils.qianjiang.topology import FUNCTIONS, HOST_KEYS, topology_errors
+from ansible.module_utils.qianjiang.topology import (
+    FUNCTIONS,
+    HOST_KEYS,
+    LOGIN,
+    PORTS,
+    SHARED,
+    SSH,
+    USERS,
+    login_errors,
+    port_errors,
+    shared_errors,
+    topology_errors,
+)
 
 # of a service's health, what a gateway asks for
 HEALTH = ("path", "ready_path", "interval", "timeout", "retries")
@@ -29,11 +42,30 @@ def nodes_by_datacenter(
     return found
 
 
-def inventory_errors(groups: Mapping[str, Any], hostvars: Mapping[str, Any], registries: Any, origin: Any) -> list[str]:
-    """`groups | inventory_errors(hostvars, datacenter_registries, origin_datacenter)`: all that is wrong with it."""
-    names = dict.fromkeys(host for name in FUNCTIONS for host in groups.get(name, []))
-    hosts = {host: {key: hostvars[host][key] for key in HOST_KEYS if key in hostvars[host]} for host in names}
-    return list(topology_errors(groups, hosts, registries, origin))
+def inventory_errors(groups: Mapping[str, Any], hostvars: Mapping[str, Any], shared: Mapping[str, Any]) -> list[str]:
+    """`groups | inventory_errors(hostvars, {each of SHARED: its value})`: all that is wrong with it."""
+    hosts = _variables(groups, hostvars, (*HOST_KEYS, *LOGIN))
+    services = shared["services"] if isinstance(shared["services"], Mapping) else {}
+    builds = [name for name, one in services.items() if isinstance(one, Mapping) and one.get("build") is not None]
+    errors = topology_errors(groups, hosts, shared["datacenter_registries"], shared["origin_datacenter"], builds)
+    registries = _variables({"registries": groups.get("registries", [])}, hostvars, (USERS,))
+    known = {host: variables | registries.get(host, {}) for host, variables in hosts.items()}
+    return errors or [
+        *shared_errors(shared, _variables(groups, hostvars, SHARED)),
+        *login_errors(groups, known),
+    ]
+
+
+def _variables(
+    groups: Mapping[str, Any], hostvars: Mapping[str, Any], keys: Iterable[str]
+) -> dict[str, dict[str, Any]]:
+    """These variables of each host that has a function; one that cannot be told (no vault, no file) is left out."""
+    found: dict[str, dict[str, Any]] = {host: {} for name in FUNCTIONS for host in groups.get(name, [])}
+    for host, variables in found.items():
+        for key in keys:
+            with suppress(AnsibleError, KeyError):
+                variables[key] = hostvars[host][key]
+    return found
 
 
 def normalised_services(services: Any, datacenters: Mapping[str, list[str]]) -> dict[str, Any]:
@@ -44,13 +76,16 @@ def normalised_services(services: Any, datacenters: Mapping[str, list[str]]) -> 
         raise AnsibleFilterError(error.summary) from error
 
 
-def catalogue_errors(services: Any, datacenters: Mapping[str, list[str]]) -> list[str]:
-    """`services | catalogue_errors(nodes of each datacenter)`: all that is wrong, each by its variable's path."""
+def catalogue_errors(
+    services: Any, datacenters: Mapping[str, list[str]], groups: Mapping[str, Any], hostvars: Mapping[str, Any]
+) -> list[str]:
+    """`services | catalogue_errors(nodes by datacenter, groups, hostvars)`: all that is wrong, each by its path."""
     try:
-        normalise(services, datacenters)
+        normal = normalise(services, datacenters)
     except CatalogueError as error:
         return list(error.errors)
-    return []
+    ports = [variable for variables in PORTS.values() for variable in variables]
+    return list(port_errors(normal, groups, _variables(groups, hostvars, ("datacenter", SSH, *ports))))
 
 
 def gateway_backends(

@@ -16,7 +16,7 @@ from ansible.module_utils.qianjiang.catalogue_rules import order_by_dependency
 from ansible.module_utils.qianjiang.document import platform_document
 from ansible.module_utils.qianjiang.image_reference import parse
 from ansible.module_utils.qianjiang.lock import is_gone
-from ansible.module_utils.qianjiang.policy import PolicyError, hook_errors, normalise_policy
+from ansible.module_utils.qianjiang.policy import PolicyError, hook_errors, lock_errors, normalise_policy
 from ansible.module_utils.qianjiang.status import COLUMNS, status
 
 Services = Mapping[str, Mapping[str, Any]]
@@ -217,6 +217,15 @@ def release_errors(services: Any, names: Any, release: Any) -> list[str]:
     return [f"release: expected -e service= with the one service whose release it is, got {got}"]
 
 
+def hook_problems(hooks: Any) -> list[str]:
+    """All that is wrong with the variable `hooks`; its task files have to be there."""
+    return hook_errors(hooks) or [
+        f'hooks.{name}.tasks: expected a file on the controller, "{hook["tasks"]}" is none'
+        for name, hook in hooks.items()
+        if "tasks" in hook and not Path(hook["tasks"]).is_file()
+    ]
+
+
 def hook_host(found: Mapping[str, Any], hook: str, hostvars: Mapping[str, Any]) -> list[str]:
     """Who calls a hook: the first lead of a plan that changes something, if there is one and its moment has come."""
     hooks = hostvars["localhost"].get("rollout_hooks") or {} if "localhost" in hostvars else {}
@@ -407,12 +416,13 @@ class FilterModule:
             "has_more": step_arguments.has_more,
             "has_started": step_arguments.has_started,
             "holder": holder,
-            "hook_errors": hook_errors,
+            "hook_errors": hook_problems,
             "hook_host": hook_host,
             "image_tags": image_tags,
             "judge_nodes": judge_nodes,
             "keepers": step_arguments.keepers,
             "lead_of": lead_of,
+            "lock_errors": lock_errors,
             "may_go_on": may_go_on,
             "normalised_policy": normalised_policy,
             "place_of": place_of,

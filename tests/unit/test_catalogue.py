@@ -395,6 +395,31 @@ MISTAKES: dict[str, tuple[Any, list[str]]] = {
         webui(build=..., image="redis:7", repository="cache"),
         ['services.webui.repository: expected "redis", as in image, got "cache"; remove it'],
     ),
+    "two builds in one repository": (
+        {"api": WEBUI | {"repository": "webui"}, "webui": WEBUI | {"slots_port": 19000}},
+        [
+            "services.webui.repository: expected another one than services.api.repository, or the same build, "
+            'got "webui"'
+        ],
+    ),
+    "two builds in a repository of another name": (
+        {"api": WEBUI | {"repository": "page"}, "webui": WEBUI | {"slots_port": 19000, "repository": "page"}},
+        [
+            "services.webui.repository: expected another one than services.api.repository, or the same build, "
+            'got "page"; remove it, for "webui"'
+        ],
+    ),
+    "a name that is no text, beside others": (
+        {
+            1: WEBUI,
+            "api": WEBUI | {"slots_port": 19000, "depends_on": ["x"]},
+            "store": WEBUI | {"slots_port": 19100, "depends_on": ["api"]},
+        },
+        [
+            f"services.1: {NAME_RULE}, got 1",
+            'services.api.depends_on[0]: expected one of store, got "x"',
+        ],
+    ),
     # placement
     "unknown datacenter": (
         webui(placement={"datacenters": ["hangzhou", "shangahi"]}),
@@ -637,6 +662,12 @@ def test_no_nodes_anywhere() -> None:
     ]
 
 
+def test_two_services_of_one_build_share_an_image() -> None:
+    build = {"context": "services/webui"}
+    worker = WEBUI | {"repository": "webui", "build": build, "slots_port": 19000}
+    assert list(normalise({"webui": WEBUI | {"build": build}, "worker": worker}, DATACENTERS)) == ["webui", "worker"]
+
+
 VALID: dict[str, dict[str, Any]] = {
     "the same slots in different datacenters": {
         "api": WEBUI | {"placement": {"datacenters": ["hangzhou"]}},
@@ -711,12 +742,12 @@ FILTERS = load("plugins/filter/catalogue.py").FilterModule().filters()
 
 def test_the_filter_returns_every_error_and_nothing_that_may_be_secret() -> None:
     services = webui(health={"interval": "fast"}, replicas=0, env={"DATABASE_PASSWORD": "correct horse", "PORT": 1234})
-    assert FILTERS["catalogue_errors"](services, DATACENTERS) == [
+    assert FILTERS["catalogue_errors"](services, DATACENTERS, {}, {}) == [
         "services.webui.replicas: expected a whole number from 1, got 0",
         "services.webui.env.PORT: expected a string, got a number (not shown, it may be a secret); quote it",
         'services.webui.health.interval: expected seconds as a number, got "fast"',
     ]
-    assert FILTERS["catalogue_errors"](webui(), DATACENTERS) == []
+    assert FILTERS["catalogue_errors"](webui(), DATACENTERS, {}, {}) == []
 
 
 def test_the_gateway_of_a_datacenter_forwards_to_every_slot() -> None:

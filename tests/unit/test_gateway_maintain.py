@@ -126,6 +126,8 @@ def test_check_mode_changes_nothing(place: Callable[[FakeRuntime], Place]) -> No
     ("message", "said"),
     [
         ("two\nlines", r"message: expected one line of text, got '\\n' in it"),
+        ("two\u2028lines", r"message: expected one line of text, got '\\u2028' in it"),
+        ("two\x85lines", r"message: expected one line of text, got '\\x85' in it"),
         ("x" * 2001, "message: expected at most 2000 bytes, got 2001"),
         ("维" * 667, "message: expected at most 2000 bytes, got 2001"),
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible.module_utils.qianjiang.policy import PolicyError, hook_errors, normalise_policy
+from ansible.module_utils.qianjiang.policy import PolicyError, hook_errors, lock_errors, normalise_policy
 
 KNOWN = ["hangzhou", "shanghai"]
 DEFAULT = {"order": KNOWN, "max_parallel": 1, "on_failure": "stop", "unreachable": "stop"}
@@ -77,10 +77,12 @@ def test_every_mistake_is_named(value: Any, errors: list[str]) -> None:
     [
         pytest.param({}, [], id="idempotent: none"),
         pytest.param(
-            {"pre_rollout": {"tasks": "a.yml"}, "on_failure": {"url": "https://a", "headers": {}}}, [], id="right"
+            {"pre_rollout": {"tasks": "/a.yml"}, "on_failure": {"url": "https://a", "headers": {}}}, [], id="right"
         ),
         pytest.param(
-            ["a"], ["hooks: expected a mapping of on_failure, post_rollout, pre_rollout, got \"['a']\""], id="list"
+            ["token"],
+            ["hooks: expected a mapping of on_failure, post_rollout, pre_rollout, got something else"],
+            id="list",
         ),
         pytest.param(
             {"before": {}}, ["hooks.before: unknown key; allowed: on_failure, post_rollout, pre_rollout"], id="unknown"
@@ -95,7 +97,35 @@ def test_every_mistake_is_named(value: Any, errors: list[str]) -> None:
             ["hooks.on_failure: expected tasks (a file), or url with or without headers"],
             id="text",
         ),
+        pytest.param(
+            {"on_failure": {"tasks": "hooks/tell.yml"}, "post_rollout": {"tasks": ["/a.yml"]}},
+            [
+                "hooks.on_failure.tasks: expected the absolute path of a file on the controller",
+                "hooks.post_rollout.tasks: expected the absolute path of a file on the controller",
+            ],
+            id="a file of which nobody knows where it is",
+        ),
+        pytest.param(
+            {"on_failure": {"url": "chat.example.com/token"}},
+            ["hooks.on_failure.url: expected http:// or https://, a host and a path"],
+            id="no URL",
+        ),
+        pytest.param(
+            {"on_failure": {"url": "https://a", "headers": ["token"]}},
+            ["hooks.on_failure.headers: expected a mapping of names to values"],
+            id="headers as a list",
+        ),
     ],
 )
 def test_hooks(hooks: object, errors: list[str]) -> None:
     assert hook_errors(hooks) == errors
+
+
+@pytest.mark.parametrize(
+    ("ttl", "wrong"),
+    [(good, False) for good in (1, 900, "900", 86400)]
+    + [(bad, True) for bad in ("15m", "0", "", 0, 86401, True, None, 1.5)],
+)
+def test_how_long_a_lock_is_held(ttl: object, wrong: bool) -> None:
+    expected = [f'rollout_lock_ttl: expected seconds as a whole number from 1 to 86400, got "{ttl}"']
+    assert lock_errors(ttl) == (expected if wrong else [])

@@ -6,7 +6,15 @@ import copy
 from typing import Any
 
 import pytest
-from ansible.module_utils.qianjiang.topology import FUNCTIONS, topology_errors
+from ansible.module_utils.qianjiang.topology import (
+    FUNCTIONS,
+    login_errors,
+    port_errors,
+    shared_errors,
+    topology_errors,
+)
+
+from support import catalogue
 
 GROUPS = {
     "datacenters": ["h-edge", "h1", "s-edge", "s1"],
@@ -158,3 +166,110 @@ def test_two_names_of_one_machine(datacenter: str, port: int, found: list[str]) 
     }
     groups = GROUPS | {"nodes": ["h1", "h2"], "datacenters": [*edges, *hosts], "hangzhou": [], "shanghai": []}
     assert topology_errors(groups, edges | hosts, REGISTRIES, "hangzhou") == found
+
+
+def test_what_is_built_needs_a_builder() -> None:
+    hosts = {host: {"datacenter": place} for host, place in PLACES.items()}
+    assert topology_errors(GROUPS, hosts, REGISTRIES, "hangzhou", ["webui"]) == []
+    assert topology_errors(GROUPS | {"builders": []}, hosts, REGISTRIES, "hangzhou", ["webui", "api"]) == [
+        "hosts.yml: builders: expected a host that builds webui, api, got none"
+    ]
+
+
+def test_a_registry_of_two_datacenters() -> None:
+    same = dict.fromkeys(REGISTRIES, "registry.example.com:5000")
+    assert errors(registries=same) == [
+        "datacenter_registries.shanghai: expected a registry of its own, got that of hangzhou, "
+        "registry.example.com:5000"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("there", "error"),
+    [
+        ({"services": {"webui": {"env": {"A": "secret"}}}}, None),
+        ({}, None),
+        ({"services": {"webui": {"env": {"A": "other"}}}}, "services.webui.env.A"),
+        ({"services": {"webui": {"env": {}, "port": 80}}}, "services.webui.env.A, services.webui.port"),
+        ({"services": {}}, "services.webui"),
+        ({"services": []}, "services"),
+        ({"origin_datacenter": "shanghai"}, "origin_datacenter"),
+    ],
+)
+def test_what_is_one_for_all_hosts(there: dict[str, Any], error: str | None) -> None:
+    shared = {"origin_datacenter": "hangzhou", "services": {"webui": {"env": {"A": "secret"}}}}
+    expected = f"{error}: expected one for all hosts, got another one on s1; say it in group_vars/all"
+    assert shared_errors(shared, {"h1": shared, "s1": there}) == ([expected] if error else [])
+
+
+ACCOUNT = {"registry_username": "deploy", "registry_password": "correct horse"}
+USERS = {"registry_users": [{"name": "deploy", "password": "correct horse"}]}
+KNOWN = {host: ACCOUNT | (USERS if "edge" in host else {}) for host in PLACES}
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({}, None),
+        (
+            {"h1": {}, "s1": {"registry_username": "deploy", "registry_password": " "}},
+            "registry_password: expected a text, got nothing on h1, s1; is its vault there, with a value for it?",
+        ),
+        (
+            {"s1": {"registry_password": "correct horse"}},
+            "registry_username: expected a text, got nothing on s1; set it in group_vars/all",
+        ),
+        *(
+            (
+                {"s-edge": ACCOUNT | {"registry_users": users}},
+                "s-edge: registry_users: expected an entry with registry_username (deploy) and registry_password among "
+                "them, got none; playbooks push and pull as this account",
+            )
+            for users in (None, [], "deploy", [{"name": "deploy", "password": "another horse"}], ["deploy"])
+        ),
+    ],
+)
+def test_the_account_at_the_registries(change: dict[str, Any], error: str | None) -> None:
+    found = login_errors(GROUPS, KNOWN | change)
+    assert found[-1:] == ([error] if error else [])
+    assert not any("horse" in line for line in found)
+
+
+@pytest.mark.parametrize(
+    ("webui", "variables", "error"),
+    [
+        ({}, {}, None),
+        (
+            {"gateway": {"port": 22}},
+            {},
+            "gateway.port: expected a port that is free on h-edge, got 22, which SSH has there",
+        ),
+        ({"gateway": {"port": 22}}, {"ansible_port": "2222"}, None),
+        (
+            {"gateway": {"port": 8404}},
+            {},
+            "gateway.port: expected a port that is free on h-edge, got 8404, which gateway_stats_port has there",
+        ),
+        ({"gateway": {"port": 8404}}, {"gateway_stats_port": 8405}, None),
+        (
+            {"gateway": {"port": 5000}},
+            {},
+            "gateway.port: expected a port that is free on h-edge, got 5000, which registry_port has there",
+        ),
+        ({"slots_port": 5000}, {}, None),
+        ({"slots_port": 21}, {}, "slots_port: expected a port that is free on h1, got 22, which SSH has there"),
+    ],
+)
+def test_ports_that_something_else_has(webui: dict[str, Any], variables: dict[str, Any], error: str | None) -> None:
+    hosts = {host: {"datacenter": place, "ansible_port": [22]} | variables for host, place in PLACES.items()}
+    expected = [f"services.webui.{error}"] if error else []
+    assert port_errors(catalogue(webui=webui), GROUPS, hosts) == expected
+
+
+def test_a_slot_on_a_node_that_is_a_gateway() -> None:
+    groups = {"nodes": ["h1"], "gateways": ["h1"]}
+    services = catalogue(webui={"gateway": {"port": 18091}})
+    assert port_errors(services, groups, {"h1": {"datacenter": "hangzhou"}}) == [
+        "services.store.slots_port: expected a port that is free on h1, got 18091, "
+        "which services.webui.gateway.port has there"
+    ]
