@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, Qianjiangyuan Deploy contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether the wheels that lie beside a service's Dockerfile are the ones that its lock file names."""
+"""What a build needs on the controller: a folder with a Dockerfile, and the wheels that its lock file names."""
 
 from __future__ import annotations
 
@@ -11,12 +11,33 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible.errors import AnsibleFilterError
-
 Service = Mapping[str, Any]
 # A locked requirement that no environment marker may leave out
 REQUIREMENT = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)\s*\\?$", re.MULTILINE)
+HINTS = {"wheelhouse.requirements": "; write it with pip-compile --generate-hashes"}
 HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
+
+
+def source_errors(services: Mapping[str, Service], source: str) -> list[str]:
+    """`catalogue | source_errors(folder)`: what is to be built and is not there, each by its variable's path."""
+    errors = []
+    for name, service in services.items():
+        build = service["build"]
+        if build is None:
+            continue
+        context, path = Path(source) / build["context"], f"services.{name}.build"
+        if not context.is_dir():
+            errors.append(f'{path}.context: expected a folder in {source}, got "{build["context"]}"')
+            continue
+        files = {"dockerfile": build["dockerfile"]}
+        if build["wheelhouse"]:
+            files["wheelhouse.requirements"] = build["wheelhouse"]["requirements"]
+        errors += [
+            f'{path}.{key}: expected a file in {context}, got "{file}"{HINTS.get(key, "")}'
+            for key, file in files.items()
+            if not (context / file).is_file()
+        ]
+    return errors
 
 
 def lacking_wheels(services: Iterable[Service], source: str) -> list[Service]:
@@ -26,13 +47,7 @@ def lacking_wheels(services: Iterable[Service], source: str) -> list[Service]:
 
 def _complete(service: Service, context: Path) -> bool:
     wanted = service["build"]["wheelhouse"]
-    try:
-        lock = (context / wanted["requirements"]).read_text()
-    except OSError as error:
-        raise AnsibleFilterError(
-            f"services.{service['name']}.build.wheelhouse.requirements: expected a file in {context}, got "
-            f'"{wanted["requirements"]}" ({error.strerror}); write it with pip-compile --generate-hashes'
-        ) from None
+    lock = (context / wanted["requirements"]).read_text()
     hashes = set(HASH.findall(lock))
     wheels = list((context / "wheelhouse").glob("*.whl"))
     named = {(_canonical(name), version) for name, version in (wheel.name.split("-")[:2] for wheel in wheels)}
@@ -56,4 +71,4 @@ class FilterModule:
     """Ansible's entry point."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"lacking_wheels": lacking_wheels}
+        return {"lacking_wheels": lacking_wheels, "source_errors": source_errors}

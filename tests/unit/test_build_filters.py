@@ -1,4 +1,4 @@
-"""When wheels are downloaded again."""
+"""What a build needs on the controller, and when wheels are downloaded again."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.errors import AnsibleFilterError
 
 from support import load
 
-lacking_wheels = load("plugins/filter/wheelhouse.py").lacking_wheels
+FILTERS = load("plugins/filter/build.py")
+lacking_wheels, source_errors = FILTERS.lacking_wheels, FILTERS.source_errors
 FLASK, MARKUP = "flask-3.1.3-py3-none-any.whl", "markupsafe-3.0.4-cp311-cp311-manylinux2014_x86_64.whl"
 LOCK = """\
 flask==3.1.3 \\
@@ -75,11 +75,25 @@ def test_a_wheel_for_another_python_is(context: Path) -> None:
     assert lacking(context, "3.12")
 
 
-def test_missing_requirements_are_named(context: Path) -> None:
+def catalogue(context: str, **build: Any) -> dict[str, Any]:
+    normal = {"context": context, "dockerfile": "Dockerfile", "wheelhouse": None} | build
+    return {"webui": {"build": normal}, "store": {"build": None}}
+
+
+def test_what_is_to_be_built_is_there(context: Path) -> None:
+    (context / "Dockerfile").touch()
+    wheelhouse = {"requirements": "requirements.lock"}
+    assert source_errors(catalogue("webui", wheelhouse=wheelhouse), str(context.parent)) == []
+
+
+def test_what_is_not_there_is_named(context: Path) -> None:
+    folder = context.parent
+    assert source_errors(catalogue("webiu"), str(folder)) == [
+        f'services.webui.build.context: expected a folder in {folder}, got "webiu"'
+    ]
     (context / "requirements.lock").unlink()
-    with pytest.raises(AnsibleFilterError) as error:
-        lacking(context)
-    assert error.value.message == (
+    assert source_errors(catalogue("webui", wheelhouse={"requirements": "requirements.lock"}), str(folder)) == [
+        f'services.webui.build.dockerfile: expected a file in {context}, got "Dockerfile"',
         f"services.webui.build.wheelhouse.requirements: expected a file in {context}, got "
-        '"requirements.lock" (No such file or directory); write it with pip-compile --generate-hashes'
-    )
+        '"requirements.lock"; write it with pip-compile --generate-hashes',
+    ]
