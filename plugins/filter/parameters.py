@@ -1,0 +1,48 @@
+# Copyright: (c) 2026, Qianjiangyuan Deploy contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is said with -e: Ansible takes any name, and a mistyped one would leave a playbook without its bounds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from ansible.parsing.dataloader import DataLoader
+from ansible.utils.vars import load_extra_vars
+
+# Variables of an inventory, which may be given with -e, too
+VARIABLES = ("services", "datacenters")
+
+
+def parameter_errors(parameters: Iterable[str], given: Iterable[str] | None = None) -> list[str]:
+    """`[service, to] | parameter_errors`: names given with -e that look like one of these, and are none."""
+    known = list(parameters)
+    # As Ansible read them when it began
+    names = load_extra_vars(DataLoader()) if given is None else given
+    near = {name: get_close_matches(name.lower(), known, n=1, cutoff=0.8) for name in names}
+    return [
+        f"{name}: expected one of {', '.join(known)}; did you mean {found[0]}?"
+        for name, found in near.items()
+        if found and name not in (*known, *VARIABLES)
+    ]
+
+
+def target_errors(target: Any, groups: Mapping[str, Iterable[str]]) -> list[str]:
+    """`target | target_errors(groups)`: names in a list of hosts and groups that are neither; patterns are let pass."""
+    words = [word.strip() for word in re.split(r"[,:]", str(target))]
+    plain = [word for word in words if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", word)]
+    return [
+        f'target: expected hosts or groups of the inventory, got "{word}"'
+        for word in plain
+        if word not in groups and word not in groups["all"]
+    ]
+
+
+class FilterModule:
+    """Ansible's entry point."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {"parameter_errors": parameter_errors, "target_errors": target_errors}

@@ -1,0 +1,42 @@
+"""What is said with -e."""
+
+from __future__ import annotations
+
+import pytest
+
+from running import play
+from support import ROOT, load
+
+FILTERS = load("plugins/filter/parameters.py")
+PARAMETERS = ["service", "to", "target", "plan", "plan_file"]
+GROUPS = {"all": ["h1", "s1"], "shanghai": ["s1"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("sevice", "service"), ("Service", "service"), ("targets", "target"), ("planfile", "plan_file")]
+)
+def test_a_mistyped_name_is_told(name: str, meant: str) -> None:
+    assert FILTERS.parameter_errors(PARAMETERS, [name]) == [
+        f"{name}: expected one of service, to, target, plan, plan_file; did you mean {meant}?"
+    ]
+
+
+@pytest.mark.parametrize("name", ["service", "to", "services", "rollout_lock_ttl", "ansible_user", "t"])
+def test_other_variables_are_left_alone(name: str) -> None:
+    assert FILTERS.parameter_errors(PARAMETERS, [name]) == []
+
+
+def test_what_ansible_was_given_is_what_is_looked_at() -> None:
+    done = play(ROOT / "playbooks/validate.yml", ROOT / "inventories/lab/hosts.yml", sevice="webui")
+    assert done.returncode != 0
+    assert "sevice: expected one of" in done.stdout
+
+
+@pytest.mark.parametrize("target", ["", "h1", "h1,s1", "shanghai", "h1:shanghai", "all:!h1", "~h.", "h*", "all[0]"])
+def test_targets_that_are_there(target: str) -> None:
+    assert FILTERS.target_errors(target, GROUPS) == []
+
+
+@pytest.mark.parametrize("target", ["h1,h3", "h3", " shanghai , h3"])
+def test_a_target_that_is_not(target: str) -> None:
+    assert FILTERS.target_errors(target, GROUPS) == ['target: expected hosts or groups of the inventory, got "h3"']
