@@ -103,8 +103,8 @@ import urllib.parse
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.qianjiang import durable, systemd
 from ansible.module_utils.qianjiang import engine_settings as settings
-from ansible.module_utils.qianjiang import systemd
 from ansible.module_utils.qianjiang.change import difference
 
 ROOT = Path("/")
@@ -158,14 +158,14 @@ def previous(path: Path) -> Path:
 
 def read(desired: settings.Desired) -> settings.Current:
     """What the host has."""
-    text = systemd.read_text(ROOT / DAEMON)
+    text = durable.read_text(ROOT / DAEMON)
     daemon: dict[str, object] | None = None
     try:
         parsed = json.loads(text) if text and text.strip() else {}
         daemon = parsed if isinstance(parsed, dict) else None
     except ValueError:
         daemon = None
-    certificates = {name: systemd.read_text(ROOT / CERTIFICATES / name / "ca.crt") for name in desired.registry_cas}
+    certificates = {name: durable.read_text(ROOT / CERTIFICATES / name / "ca.crt") for name in desired.registry_cas}
     if not desired.service_managed:
         return settings.Current(daemon=daemon, registry_cas=certificates)
     unit = systemd.show(UNIT, "ActiveState", "UnitFileState", "MainPID")
@@ -173,7 +173,7 @@ def read(desired: settings.Desired) -> settings.Current:
     return settings.Current(
         daemon=daemon,
         registry_cas=certificates,
-        drop_in=systemd.read_text(ROOT / DROP_IN),
+        drop_in=durable.read_text(ROOT / DROP_IN),
         running=unit.get("ActiveState") in {"active", "reloading"},
         enabled=unit.get("UnitFileState") == "enabled",
         replaced=executable.is_symlink() and str(executable.readlink()).endswith(" (deleted)"),
@@ -192,7 +192,7 @@ def validate(daemon: dict[str, object]) -> None:
         return
     file = ROOT / "run" / f"engine_configure.{time.monotonic_ns()}.json"
     try:
-        systemd.write_text(file, settings.daemon_text(daemon), 0o600)
+        durable.replace(file, settings.daemon_text(daemon), 0o600)
         answer = systemd.run(["dockerd", "--validate", f"--config-file={file}"])
     finally:
         file.unlink(missing_ok=True)
@@ -206,18 +206,18 @@ def put(path: Path, text: str | None, mode: int = 0o644) -> None:
     if text is None:
         path.unlink(missing_ok=True)
     else:
-        systemd.write_text(path, text, mode)
+        durable.replace(path, text, mode)
 
 
 def keep(path: Path) -> None:
     """Keep the file as it was when the engine last answered; an empty one stands for none."""
     if not previous(path).exists():
-        systemd.write_text(previous(path), systemd.read_text(path) or "", 0o600)
+        durable.replace(previous(path), durable.read_text(path) or "", 0o600)
 
 
 def bring_back(path: Path, mode: int) -> None:
     if previous(path).exists():
-        put(path, systemd.read_text(previous(path)) or None, mode)
+        put(path, durable.read_text(previous(path)) or None, mode)
         previous(path).unlink()
 
 

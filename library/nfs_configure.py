@@ -97,7 +97,7 @@ import time
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.qianjiang import nfs_mounts, systemd
+from ansible.module_utils.qianjiang import durable, nfs_mounts, systemd
 from ansible.module_utils.qianjiang.change import difference
 from ansible.module_utils.qianjiang.nfs_mounts import Current, Mount
 
@@ -117,9 +117,9 @@ def read() -> Current:
     return Current(
         units={name: text for name, text in texts.items() if text.startswith(nfs_mounts.MARK)},
         enabled=frozenset(os.listdir(wants) if wants.is_dir() else []),  # noqa: PTH208
-        mounted=nfs_mounts.parse_mounts(systemd.read_text(ROOT / MOUNTS) or ""),
-        fstab=systemd.read_text(ROOT / FSTAB) or "",
-        idmapd=systemd.read_text(ROOT / IDMAPD) or "",
+        mounted=nfs_mounts.parse_mounts(durable.read_text(ROOT / MOUNTS) or ""),
+        fstab=durable.read_text(ROOT / FSTAB) or "",
+        idmapd=durable.read_text(ROOT / IDMAPD) or "",
     )
 
 
@@ -178,7 +178,7 @@ def write(mounts: list[Mount], current: Current) -> None:
                     file.unlink(missing_ok=True)
                 (ROOT / WANTS / name).unlink(missing_ok=True)
             elif current.units.get(name) != text:
-                systemd.write_text(file, text)
+                durable.replace(file, text)
         if mount.present:
             for name in set(mount.units) - {mount.entry}:
                 (ROOT / WANTS / name).unlink(missing_ok=True)
@@ -186,7 +186,7 @@ def write(mounts: list[Mount], current: Current) -> None:
     for mount in mounts:
         fstab = nfs_mounts.fstab_without(fstab, mount.path)
     if fstab != current.fstab:
-        systemd.write_text(ROOT / FSTAB, fstab)
+        durable.replace(ROOT / FSTAB, fstab)
     systemd.run(["systemctl", "daemon-reload"])
     entries = [mount.entry for mount in mounts if mount.present]
     if entries:
@@ -286,7 +286,7 @@ def main() -> None:
         todo = [known.get(path) or Mount("", "", path, (), present=False) for path in sorted(touched)]
         failed = apply(todo, current, parameters["lazy_unmount"], parameters["timeout"]) if todo else []
         if any(change["name"] == "idmapd domain" for change in changes):
-            systemd.write_text(ROOT / IDMAPD, nfs_mounts.idmapd_with(current.idmapd, parameters["idmap_domain"]))
+            durable.replace(ROOT / IDMAPD, nfs_mounts.idmapd_with(current.idmapd, parameters["idmap_domain"]))
             # The kernel remembers names of the old domain
             systemd.run(["nfsidmap", "-c"])
         if failed:

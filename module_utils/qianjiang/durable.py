@@ -28,13 +28,28 @@ def exclusive(path: Path) -> Iterator[None]:
         os.close(folder)
 
 
-def replace(path: Path, text: str) -> None:
-    """Put a new file in the place of the old one: after a crash at any moment it is either of them."""
+def read_text(path: Path) -> str | None:
+    """The file, or None where there is none; what is not UTF-8 in it is written back unchanged by `replace`."""
+    try:
+        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
+            return stream.read()
+    except FileNotFoundError:
+        return None
+
+
+def replace(path: Path, text: str, mode: int = 0o644, owner: tuple[int, int] | None = None) -> None:
+    """Put a new file in the place of the old one: after a crash at any moment it is either of them, whole.
+
+    `owner`: the numbers of user and group, where they are not those of the process.
+    """
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     temporary = Path(name)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            os.fchmod(stream.fileno(), 0o644)
+        with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
+            if owner:
+                os.fchown(stream.fileno(), *owner)
+            os.fchmod(stream.fileno(), mode)
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())

@@ -29,11 +29,11 @@ import fcntl
 import json
 import os
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypedDict
 
+from ansible.module_utils.qianjiang import durable
 from ansible.module_utils.qianjiang.container import LABEL, SLOTS
 
 STATE_PATH = "/var/lib/qianjiang/services"
@@ -104,24 +104,9 @@ def read_state(directory: str, service: str) -> State:
 def write_state(directory: str, service: str, state: State) -> None:
     """Replace the file of a service: after a crash at any moment it is the old one or the new one."""
     file = _file(directory, service)
-    temporary = ""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=f".{file.name}.", delete=False) as stream:
-            temporary = stream.name
-            stream.write(json.dumps(state, sort_keys=True) + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(file)
-        folder = os.open(file.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        durable.replace(file, json.dumps(state, sort_keys=True) + "\n")
     except OSError as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
         raise StateError(
             f"cannot write {file}: {error.strerror}; is there space, and does the module run as root?"
         ) from error

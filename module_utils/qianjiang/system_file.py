@@ -8,9 +8,10 @@ from __future__ import annotations
 import grp
 import os
 import pwd
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+
+from ansible.module_utils.qianjiang import durable
 
 
 @dataclass(frozen=True)
@@ -58,18 +59,4 @@ def write(path: str, file: SystemFile) -> None:
         uid, gid = pwd.getpwnam(file.owner).pw_uid, grp.getgrnam(file.group).gr_gid
     except KeyError as error:
         raise LookupError(f"{path}: no such user or group: {file.owner}:{file.group}") from error
-    target = Path(path)
-    target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
-            os.fchown(stream.fileno(), uid, gid)
-            os.fchmod(stream.fileno(), file.mode)
-            stream.write(file.content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    durable.replace(Path(path), file.content, file.mode, (uid, gid))

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, Qianjiangyuan Deploy contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""systemd units and files, never waiting longer than told."""
+"""systemd units, never waiting longer than told."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 TIMED_OUT = 124
 
@@ -81,27 +80,3 @@ def wait_until(check: Callable[[], bool], deadline: float, pause: float = 0.1) -
         if time.monotonic() >= deadline:
             return False
         time.sleep(pause)
-
-
-def read_text(path: Path) -> str | None:
-    """The file's text, or nothing where there is no such file."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
-
-
-def write_text(path: Path, text: str, mode: int = 0o644) -> None:
-    """Replace the file in one step: after a crash there is the old one or the new one, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            os.fchmod(file.fileno(), mode)
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -277,6 +277,17 @@ def test_mount_again_change_and_remove(host: Host, module: ModuleType, capsys: p
     assert run_module(module, capsys, mounts=[])["changed"] is False
 
 
+def test_lines_that_are_no_utf_8_stay_as_they_are(
+    host: Host, module: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fstab = host.root / "etc/fstab"
+    fstab.write_bytes(b"# gr\xfc\xdfe\nfiles.lab:/export /mnt/shared nfs4 hard 0 0\n")
+    assert "/mnt/shared in fstab" in [
+        change["name"] for change in run_module(module, capsys, mounts=[ENTRY])["changes"]
+    ]
+    assert fstab.read_bytes() == b"# gr\xfc\xdfe\n"
+
+
 def test_a_dead_server_is_named_and_keeps_the_unit_for_the_next_run(
     host: Host, module: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
