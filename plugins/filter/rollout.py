@@ -162,13 +162,20 @@ def silent_gateways(
     }
 
 
-def abandoned_locks(views: Mapping[str, Mapping[str, Any]], who: Mapping[str, Any]) -> dict[str, str]:
-    """Gateway → the `id` of its lock's holder, where that ran on this controller (of `who`, this run) and is gone."""
-    return {
-        str(item["rollout_gateway"]): str(item["lock"]["holder"]["id"])
-        for item in gateway_items(views)
-        if item.get("lock") and is_gone(item["lock"]["holder"], who["alive"], who["controller"])
+def abandoned_locks(views: Mapping[str, Mapping[str, Any]], who: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Whose holder ran on this controller (of `who`, this run) and is gone.
+
+    Host that asked → gateway → the holder's `id`: with `--limit` that host takes part, and the gateway may not.
+    """
+    found = {
+        host: {
+            str(item["rollout_gateway"]): str(item["lock"]["holder"]["id"])
+            for item in gateway_items({host: loop})
+            if item.get("lock") and is_gone(item["lock"]["holder"], who["alive"], who["controller"])
+        }
+        for host, loop in views.items()
     }
+    return {host: locks for host, locks in found.items() if locks}
 
 
 def judge_nodes(

@@ -190,7 +190,7 @@ def test_whose_lock_is_abandoned() -> None:
         "n4": {"skipped": True},
     }
     who = {"alive": ["alive:20", "me:30"], "controller": here}
-    assert FILTERS["abandoned_locks"](views, who) == {"g1": "gone:20"}
+    assert FILTERS["abandoned_locks"](views, who) == {"n1": {"g1": "gone:20"}}
 
 
 def test_a_build_is_given_nothing_but_what_it_needs() -> None:
