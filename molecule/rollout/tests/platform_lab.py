@@ -28,8 +28,8 @@ def source(directory: Path) -> Path:
     return directory
 
 
-def build(directory: Path) -> subprocess.CompletedProcess[str]:
-    done = lab.play(BUILD, "--extra-vars", f"image_source_directory={directory}")
+def build(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    done = lab.play(BUILD, "--extra-vars", f"image_source_directory={directory}", *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
     return done
 

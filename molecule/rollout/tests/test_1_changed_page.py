@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,12 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     template.write_text(template.read_text().replace("</body>", "<!-- a changed page --></body>"))
     (portal / "assets/large.bin").write_bytes(os.urandom(ADDED))
     return directory
+
+
+def test_a_check_run_says_which_image_would_be_built(page: Path) -> None:
+    changed = re.findall(r"changed: .*webui:(ctx-[0-9a-f]+)\)", build(page, "--check").stdout)
+    assert len(changed) == 1
+    assert changed[0] not in lab.connect(lab.group("builders")[0]).check_output("docker images --format {{.Tag}}")
 
 
 def test_a_changed_page_reaches_every_node_unnoticed(page: Path) -> None:
