@@ -116,15 +116,19 @@ def _address_errors(hosts: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return errors
 
 
-def shared_errors(shared: Mapping[str, Any], hosts: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """What is one for the whole platform, and another one on some host. Of a mapping the keys are named, no value."""
+def shared_errors(hosts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What is one for the whole platform, and another one on some host. Of a mapping the keys are named, no value.
+
+    `hosts` maps a host to its variables of SHARED, as they are written.
+    """
+    first = next(iter(hosts), "")
     found: dict[tuple[str, ...], list[str]] = {}
     for host, variables in hosts.items():
-        paths = [path for name, value in shared.items() for path in _differing(name, value, variables.get(name, value))]
+        paths = [path for name in SHARED for path in _differing(name, hosts[first].get(name), variables.get(name))]
         if paths:
             found.setdefault(tuple(paths), []).append(host)
     return [
-        f"{', '.join(paths)}: expected one for all hosts, got another one on {', '.join(there)}; "
+        f"{', '.join(paths)}: expected one for all hosts, got another one on {', '.join(there)} than on {first}; "
         "say it in group_vars/all"
         for paths, there in found.items()
     ]

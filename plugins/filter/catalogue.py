@@ -16,7 +16,6 @@ from ansible.module_utils.qianjiang.topology import (
     HOST_KEYS,
     LOGIN,
     PORTS,
-    SHARED,
     SSH,
     USERS,
     login_errors,
@@ -42,17 +41,15 @@ def nodes_by_datacenter(
     return found
 
 
-def inventory_errors(groups: Mapping[str, Any], hostvars: Mapping[str, Any], shared: Mapping[str, Any]) -> list[str]:
+def inventory_errors(groups: Mapping[str, Any], hostvars: Any, shared: Mapping[str, Any]) -> list[str]:
     """`groups | inventory_errors(hostvars, {each of SHARED: its value})`: all that is wrong with it."""
-    hosts = _variables(groups, hostvars, (*HOST_KEYS, *LOGIN))
     services = shared["services"] if isinstance(shared["services"], Mapping) else {}
     builds = [name for name, one in services.items() if isinstance(one, Mapping) and one.get("build") is not None]
+    hosts = _variables(groups, hostvars, (*HOST_KEYS, *LOGIN, USERS))
     errors = topology_errors(groups, hosts, shared["datacenter_registries"], shared["origin_datacenter"], builds)
-    registries = _variables({"registries": groups.get("registries", [])}, hostvars, (USERS,))
-    known = {host: variables | registries.get(host, {}) for host, variables in hosts.items()}
     return errors or [
-        *shared_errors(shared, _variables(groups, hostvars, SHARED)),
-        *login_errors(groups, known),
+        *shared_errors({host: hostvars.raw_get(host) for host in hosts}),
+        *login_errors(groups, hosts),
     ]
 
 
@@ -60,11 +57,12 @@ def _variables(
     groups: Mapping[str, Any], hostvars: Mapping[str, Any], keys: Iterable[str]
 ) -> dict[str, dict[str, Any]]:
     """These variables of each host that has a function; one that cannot be told (no vault, no file) is left out."""
-    found: dict[str, dict[str, Any]] = {host: {} for name in FUNCTIONS for host in groups.get(name, [])}
-    for host, variables in found.items():
+    found: dict[str, dict[str, Any]] = {}
+    for host in dict.fromkeys(host for name in FUNCTIONS for host in groups.get(name, [])):
+        found[host], variables = {}, hostvars[host]
         for key in keys:
             with suppress(AnsibleError, KeyError):
-                variables[key] = hostvars[host][key]
+                found[host][key] = variables[key]
     return found
 
 

@@ -187,19 +187,19 @@ def test_a_registry_of_two_datacenters() -> None:
 @pytest.mark.parametrize(
     ("there", "error"),
     [
-        ({"services": {"webui": {"env": {"A": "secret"}}}}, None),
         ({}, None),
         ({"services": {"webui": {"env": {"A": "other"}}}}, "services.webui.env.A"),
         ({"services": {"webui": {"env": {}, "port": 80}}}, "services.webui.env.A, services.webui.port"),
         ({"services": {}}, "services.webui"),
-        ({"services": []}, "services"),
-        ({"origin_datacenter": "shanghai"}, "origin_datacenter"),
+        ({"services": "{{ others }}"}, "services"),
+        ({"origin_datacenter": "shanghai", "services": None}, "origin_datacenter, services"),
     ],
 )
 def test_what_is_one_for_all_hosts(there: dict[str, Any], error: str | None) -> None:
     shared = {"origin_datacenter": "hangzhou", "services": {"webui": {"env": {"A": "secret"}}}}
-    expected = f"{error}: expected one for all hosts, got another one on s1; say it in group_vars/all"
-    assert shared_errors(shared, {"h1": shared, "s1": there}) == ([expected] if error else [])
+    hosts = {"h1": shared, "h2": shared | {"more": 1}, "s1": shared | there, "s2": shared | there}
+    expected = f"{error}: expected one for all hosts, got another one on s1, s2 than on h1; say it in group_vars/all"
+    assert shared_errors(hosts) == ([expected] if error else [])
 
 
 ACCOUNT = {"registry_username": "deploy", "registry_password": "correct horse"}
