@@ -52,7 +52,8 @@ options:
         type: bool
         default: true
       away:
-        description: The servers that go out of rotation. One in maintenance is left there.
+        description: The servers that go out of rotation. One in maintenance is left there. One that the gateway does
+          not have gets nothing already.
         type: list
         elements: str
         default: []
@@ -198,6 +199,11 @@ def plan(
     return changes
 
 
+def forwarded(switches: Switches, current: Mapping[str, Mapping[str, Server]]) -> list[dict[str, Any]]:
+    """The switches, without servers to take away that this gateway does not have: it sends them nothing."""
+    return [{**one, "away": [name for name in one["away"] if name in current[one["backend"]]]} for one in switches]
+
+
 def apply(
     runtime: Runtime, switches: Switches, up_timeout: float, drain_timeout: float, confirm: Callable[[], object]
 ) -> dict[str, Any]:
@@ -248,7 +254,9 @@ def main() -> None:
         renew_given(params["lock"])
 
     try:
-        current = tables(runtime, [one["backend"] for one in switches], missing_is_fine=module.check_mode)
+        optional = {one["backend"] for one in switches} - {one["backend"] for one in switches if one["to"]}
+        current = tables(runtime, [one["backend"] for one in switches], module.check_mode, optional)
+        switches = forwarded(switches, current)
         changes = plan(switches, current, missing_is_fine=module.check_mode)
         result: dict[str, Any] = {
             "changed": bool(changes),

@@ -551,14 +551,20 @@ def _of(servers: Mapping[str, Server], backend: str, name: str) -> Server:
     return servers[name]
 
 
-def tables(runtime: Runtime, backends: Iterable[str], missing_is_fine: bool) -> dict[str, dict[str, Server]]:
-    """The servers of each backend. With `missing_is_fine` (check mode) a gateway that is not set up yet has none."""
+def tables(
+    runtime: Runtime, backends: Iterable[str], missing_is_fine: bool, optional: Iterable[str] = ()
+) -> dict[str, dict[str, Server]]:
+    """The servers of each backend; one of `optional` that is not there has none.
+
+    With `missing_is_fine` (check mode) a gateway that is not set up yet has none at all.
+    """
+    may_be_missing = set(optional)
     found: dict[str, dict[str, Server]] = {}
     for backend in dict.fromkeys(backends):
         try:
             found[backend] = runtime.servers(backend)
-        except (NoBackendError, UnreachableError):
-            if not missing_is_fine:
+        except (NoBackendError, UnreachableError) as error:
+            if not (missing_is_fine or (isinstance(error, NoBackendError) and backend in may_be_missing)):
                 raise
             found[backend] = {}
     return found

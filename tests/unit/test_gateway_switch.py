@@ -263,3 +263,15 @@ def test_check_mode_touches_nothing(
     result = run(module, capsys, options(), check=True)
     assert result["changed"]
     assert (fake.calls, renewals) == ([], [])
+
+
+def test_what_the_gateway_does_not_have_gets_nothing_already(
+    load_module: Loader, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake = FakeRuntime()
+    module, _ = called(load_module, monkeypatch, fake)
+    gone = [{"backend": "webui", "away": ["node9.0.a", A]}, {"backend": "report", "away": ["node1.0.a"]}]
+    assert run(module, capsys, {"switches": gone})["diff"]["after"] == {f"webui/{A}": "drain"}
+    assert fake.calls[-1] == ("dismiss", [Departure("webui", A, 30)])
+    with pytest.raises(ModuleFailedError, match="HAProxy has no backend report"):
+        run(module, capsys, {"switches": [*gone, {"backend": "report", "to": B}]})
