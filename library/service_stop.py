@@ -161,9 +161,11 @@ def plan(
         if wanted and len(for_rollback) < desired["keep_releases"] and is_proven(item):
             for_rollback.append(item)
     gone = [item for item in others if item not in for_rollback]
+    # First what was rolled back: once nothing runs beside what serves, nothing tells that it was
     order: list[tuple[Owned, str | None]] = [
+        *((item, None) for item in gone if item["release"] in rolled_back),
         *((item, "stopped") for item in for_rollback if item["status"] in ACTIVE),
-        *((item, None) for item in gone),
+        *((item, None) for item in gone if item["release"] not in rolled_back),
     ]
     changes += [{"name": item["container"], "before": item["status"], "after": after} for item, after in order]
     used = {*other_images, kept["image_id"], *(item["image_id"] for item in for_rollback)}

@@ -115,8 +115,8 @@ RECORD = change("current", "webui.0.r6", "webui.0.r7")
             [
                 change("current", "webui.0.r5", "webui.0.r7"),
                 change("highest_release", 6, 7),
-                change("webui.0.r5", "running", "stopped"),
                 change("webui.0.r6", "exited", None),
+                change("webui.0.r5", "running", "stopped"),
                 change("image6", "present", None),
             ],
             id="what was rolled back is not kept in place of what served",
@@ -128,8 +128,8 @@ RECORD = change("current", "webui.0.r6", "webui.0.r7")
             DONE,
             1,
             [
-                change("webui.0.r5", "running", "stopped"),
                 change("webui.0.r6", "exited", None),
+                change("webui.0.r5", "running", "stopped"),
                 change("image6", "present", None),
             ],
             id="nor where a run was killed once the record was written",
