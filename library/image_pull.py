@@ -200,7 +200,8 @@ def deadline(seconds: float) -> Iterator[None]:
         raise PullError(f"the image was not here after {seconds:g} s (deadline). What runs was left alone")
 
     before = signal.signal(signal.SIGALRM, passed)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    # Again each second: what is raised while Python finalises something is lost
+    signal.setitimer(signal.ITIMER_REAL, seconds, 1)
     try:
         yield
     finally:
@@ -274,7 +275,7 @@ class ImagePull:
         with deadline(params["deadline"]):
             return first_success(
                 params["registries"],
-                lambda registry: self._pull(registry, folder),
+                attempt,
                 params["retries"],
                 params["backoff"],
             )
