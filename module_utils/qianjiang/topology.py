@@ -26,7 +26,9 @@ PORTS = {
     "registries": {"registry_port": 5000, "registry_debug_port": 5001},
     "gateways": {"gateway_stats_port": 8404},
 }
-SSH = "ansible_port"
+# Where the controller finds SSH; with the second, other hosts come another way, past what forwards that port
+SSH = ("ansible_port", "node_address")
+SSH_PORT = 22
 # In each datacenter, and what for
 NEEDED = {
     "registries": "its nodes pull from it",
@@ -119,7 +121,7 @@ def _address_errors(hosts: Mapping[str, Mapping[str, Any]]) -> list[str]:
 def shared_errors(hosts: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """What is one for the whole platform, and another one on some host. Of a mapping the keys are named, no value.
 
-    `hosts` maps a host to its variables of SHARED, as they are written.
+    `hosts` maps a host to its variables of SHARED.
     """
     first = next(iter(hosts), "")
     found: dict[tuple[str, ...], list[str]] = {}
@@ -149,12 +151,15 @@ def login_errors(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mappin
     users = list(dict.fromkeys(host for name in ("nodes", "registries", "builders") for host in groups.get(name, [])))
     errors = []
     for key in LOGIN:
-        without = [host for host in users if not isinstance(hosts[host].get(key), str) or not hosts[host][key].strip()]
+        without = [host for host in users if hosts[host].get(key) is None or not str(hosts[host][key]).strip()]
+        others = [host for host in users if host not in without and not isinstance(hosts[host][key], str)]
         if without:
             hint = (
                 "is its vault there, with a value for it?" if key == "registry_password" else "set it in group_vars/all"
             )
             errors.append(f"{key}: expected a text, got nothing on {', '.join(without)}; {hint}")
+        if others:
+            errors.append(f"{key}: expected a text, got something else on {', '.join(others)}; quote it")
     if errors:
         return errors
     for host in groups.get("registries", []):
@@ -182,7 +187,7 @@ def port_errors(
             for function, variables in PORTS.items()
             if host in groups.get(function, [])
             for variable, port in variables.items()
-        } | {_port(hosts[host].get(SSH), 22): "SSH"}
+        } | {_ssh_port(hosts[host]): "SSH"}
         for path, ports in _ports_on(host, services, groups, hosts[host].get("datacenter")):
             for port in ports:
                 if port in taken:
@@ -192,6 +197,11 @@ def port_errors(
                     )
                 taken[port] = path
     return list(found.values())
+
+
+def _ssh_port(variables: Mapping[str, Any]) -> int:
+    port, other_way = (variables.get(name) for name in SSH)
+    return SSH_PORT if other_way else _port(port, SSH_PORT)
 
 
 def _port(value: Any, default: int) -> int:

@@ -16,6 +16,7 @@ from ansible.module_utils.qianjiang.topology import (
     HOST_KEYS,
     LOGIN,
     PORTS,
+    SHARED,
     SSH,
     USERS,
     login_errors,
@@ -41,20 +42,40 @@ def nodes_by_datacenter(
     return found
 
 
-def inventory_errors(groups: Mapping[str, Any], hostvars: Any, shared: Mapping[str, Any]) -> list[str]:
-    """`groups | inventory_errors(hostvars, {each of SHARED: its value})`: all that is wrong with it."""
-    services = shared["services"] if isinstance(shared["services"], Mapping) else {}
-    builds = [name for name, one in services.items() if isinstance(one, Mapping) and one.get("build") is not None]
-    hosts = _variables(groups, hostvars, (*HOST_KEYS, *LOGIN, USERS))
-    errors = topology_errors(groups, hosts, shared["datacenter_registries"], shared["origin_datacenter"], builds)
-    return errors or [
-        *shared_errors({host: hostvars.raw_get(host) for host in hosts}),
-        *login_errors(groups, hosts),
-    ]
+def inventory_errors(
+    groups: Mapping[str, Any], hostvars: Any, shared: Mapping[str, Any], builds: bool = False
+) -> list[str]:
+    """`groups | inventory_errors(hostvars, {each of SHARED: its value})`: all that is wrong with it.
+
+    `builds`: whether services are to be built.
+    """
+    services = shared["services"] if builds and isinstance(shared["services"], Mapping) else {}
+    built = [name for name, one in services.items() if isinstance(one, Mapping) and one.get("build") is not None]
+    members = _members(groups)
+    hosts = _variables(members, hostvars, (*HOST_KEYS, *LOGIN, USERS))
+    errors = topology_errors(members, hosts, shared["datacenter_registries"], shared["origin_datacenter"], built)
+    return errors or [*shared_errors(_shared_variables(hosts, hostvars)), *login_errors(members, hosts)]
+
+
+def _shared_variables(hosts: Mapping[str, Mapping[str, Any]], hostvars: Any) -> dict[str, dict[str, Any]]:
+    """What SHARED is on one host of each datacenter, and on those where it is written otherwise.
+
+    Templates of a whole catalogue take time on each host.
+    """
+    written = {host: [hostvars.raw_get(host).get(name) for name in SHARED] for host in hosts}
+    first = next(iter(hosts))
+    of_datacenter = {str(variables.get("datacenter")): host for host, variables in reversed(list(hosts.items()))}
+    looked = [host for host in hosts if host in of_datacenter.values() or written[host] != written[first]]
+    return {host: {name: hostvars[host].get(name) for name in SHARED} for host in looked}
+
+
+def _members(groups: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The groups as plain lists: Ansible's own are looked at anew each time."""
+    return {name: list(hosts) for name, hosts in groups.items()}
 
 
 def _variables(
-    groups: Mapping[str, Any], hostvars: Mapping[str, Any], keys: Iterable[str]
+    groups: Mapping[str, list[str]], hostvars: Mapping[str, Any], keys: Iterable[str]
 ) -> dict[str, dict[str, Any]]:
     """These variables of each host that has a function; one that cannot be told (no vault, no file) is left out."""
     found: dict[str, dict[str, Any]] = {}
@@ -83,7 +104,8 @@ def catalogue_errors(
     except CatalogueError as error:
         return list(error.errors)
     ports = [variable for variables in PORTS.values() for variable in variables]
-    return list(port_errors(normal, groups, _variables(groups, hostvars, ("datacenter", SSH, *ports))))
+    members = _members(groups)
+    return list(port_errors(normal, members, _variables(members, hostvars, ("datacenter", *SSH, *ports))))
 
 
 def gateway_backends(

@@ -13,26 +13,30 @@ from typing import Any
 from ansible.parsing.dataloader import DataLoader
 from ansible.utils.vars import load_extra_vars
 
-# Variables of an inventory, which may be given with -e, too
-VARIABLES = ("services", "datacenters")
+# Of shorter names too many others are near
+SHORTEST = 5
+NEAR = 0.85
 
 
-def parameter_errors(parameters: Iterable[str], given: Iterable[str] | None = None) -> list[str]:
-    """`[service, to] | parameter_errors`: names given with -e that look like one of these, and are none."""
+def parameter_errors(parameters: Iterable[str], given: Mapping[Any, Any] | None = None) -> list[str]:
+    """`[service, to] | parameter_errors`: names given with -e that look like one of these, and are none.
+
+    What is no text is a variable of the inventory, such as `services` or `datacenters`: all parameters are texts.
+    """
     known = list(parameters)
+    long = [name for name in known if len(name) >= SHORTEST]
     # As Ansible read them when it began
-    names = load_extra_vars(DataLoader()) if given is None else given
-    near = {name: get_close_matches(name.lower(), known, n=1, cutoff=0.8) for name in names}
+    variables = load_extra_vars(DataLoader()) if given is None else given
+    names = [str(name) for name, value in variables.items() if isinstance(value, str) and name not in known]
+    near = {name: get_close_matches(name.lower(), long, n=1, cutoff=NEAR) for name in names}
     return [
-        f"{name}: expected one of {', '.join(known)}; did you mean {found[0]}?"
-        for name, found in near.items()
-        if found and name not in (*known, *VARIABLES)
+        f"{name}: expected one of {', '.join(known)}; did you mean {found[0]}?" for name, found in near.items() if found
     ]
 
 
 def target_errors(target: Any, groups: Mapping[str, Iterable[str]]) -> list[str]:
     """`target | target_errors(groups)`: names in a list of hosts and groups that are neither; patterns are let pass."""
-    words = [word.strip() for word in re.split(r"[,:]", str(target))]
+    words = [word.strip().lstrip("!&") for word in re.split(r"[,:]", str(target))]
     plain = [word for word in words if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", word)]
     return [
         f'target: expected hosts or groups of the inventory, got "{word}"'

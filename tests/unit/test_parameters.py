@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from running import play
@@ -13,17 +15,43 @@ GROUPS = {"all": ["h1", "s1"], "shanghai": ["s1"]}
 
 
 @pytest.mark.parametrize(
-    ("name", "meant"), [("sevice", "service"), ("Service", "service"), ("targets", "target"), ("planfile", "plan_file")]
+    ("name", "meant"),
+    [
+        ("sevice", "service"),
+        ("services", "service"),
+        ("Service", "service"),
+        ("serivce", "service"),
+        ("targets", "target"),
+        ("planfile", "plan_file"),
+    ],
 )
 def test_a_mistyped_name_is_told(name: str, meant: str) -> None:
-    assert FILTERS.parameter_errors(PARAMETERS, [name]) == [
+    assert FILTERS.parameter_errors(PARAMETERS, {name: "x", "other": "y"}) == [
         f"{name}: expected one of service, to, target, plan, plan_file; did you mean {meant}?"
     ]
 
 
-@pytest.mark.parametrize("name", ["service", "to", "services", "rollout_lock_ttl", "ansible_user", "t"])
-def test_other_variables_are_left_alone(name: str) -> None:
-    assert FILTERS.parameter_errors(PARAMETERS, [name]) == []
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("service", "webui"),
+        ("to", "r3"),
+        ("services", {"webui": {}}),
+        ("two", "x"),
+        ("plant", "x"),
+        ("service_id", "x"),
+        ("rollout_lock_ttl", "900"),
+        ("ansible_user", "ops"),
+        (1, "x"),
+    ],
+)
+def test_other_variables_are_left_alone(name: Any, value: Any) -> None:
+    assert FILTERS.parameter_errors(PARAMETERS, {name: value}) == []
+
+
+def test_datacenters_of_an_inventory_are_no_datacenter() -> None:
+    assert FILTERS.parameter_errors(["datacenter"], {"datacenters": {"max_parallel": 2}}) == []
+    assert FILTERS.parameter_errors(["datacenter"], {"datacenters": "shanghai"})
 
 
 def test_what_ansible_was_given_is_what_is_looked_at() -> None:
@@ -37,6 +65,6 @@ def test_targets_that_are_there(target: str) -> None:
     assert FILTERS.target_errors(target, GROUPS) == []
 
 
-@pytest.mark.parametrize("target", ["h1,h3", "h3", " shanghai , h3"])
+@pytest.mark.parametrize("target", ["h1,h3", "h3", " shanghai , h3", "shanghai:!h3", "all,&h3"])
 def test_a_target_that_is_not(target: str) -> None:
     assert FILTERS.target_errors(target, GROUPS) == ['target: expected hosts or groups of the inventory, got "h3"']

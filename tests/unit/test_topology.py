@@ -216,6 +216,10 @@ KNOWN = {host: ACCOUNT | (USERS if "edge" in host else {}) for host in PLACES}
             "registry_password: expected a text, got nothing on h1, s1; is its vault there, with a value for it?",
         ),
         (
+            {"s1": {"registry_username": "deploy", "registry_password": 12345678}},
+            "registry_password: expected a text, got something else on s1; quote it",
+        ),
+        (
             {"s1": {"registry_password": "correct horse"}},
             "registry_username: expected a text, got nothing on s1; set it in group_vars/all",
         ),
@@ -245,6 +249,8 @@ def test_the_account_at_the_registries(change: dict[str, Any], error: str | None
             "gateway.port: expected a port that is free on h-edge, got 22, which SSH has there",
         ),
         ({"gateway": {"port": 22}}, {"ansible_port": "2222"}, None),
+        # forwarded to the host's own
+        ({"slots_port": 18080}, {"ansible_port": 18081, "node_address": "10.0.0.1"}, None),
         (
             {"gateway": {"port": 8404}},
             {},

@@ -26,3 +26,10 @@ def test_a_service_that_is_written_twice_does_not_lose_its_first_half(tmp_path: 
     done = play(VALIDATE, tmp_path / "hosts.yml")
     assert done.returncode != 0
     assert "[ERROR]: YAML parsing failed: Found duplicate mapping key 'webui'" in done.stdout
+
+
+def test_an_inventory_named_by_its_folder_has_its_authority_beside_the_hosts() -> None:
+    example = ROOT / "inventories/example"
+    assert (example / "certificate_authority/ca.crt").is_file()
+    done = play(VALIDATE, example, "--vault-password-file", str(example / ".vault-password-example"))
+    assert done.returncode == 0, done.stdout
