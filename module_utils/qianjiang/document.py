@@ -26,7 +26,7 @@ def platform_document(
 
     `datacenters` maps a name, in order, to `{"nodes": {name: address}}`; `comparisons` maps a node to service_compare's
     result; `environment` is the inventory's name; `gateways` maps a datacenter to
-    `{"address", "url", "stats_port"}`, `url` without port and path.
+    `{"url", "statistics"}`, the first without port, both without path.
     """
     replicas = [
         {
@@ -50,7 +50,7 @@ def platform_document(
             {
                 "name": name,
                 "gateway": gateways[name]["url"],
-                "stats": f"http://{gateways[name]['address']}:{gateways[name]['stats_port']}/;csv",
+                "stats": f"{gateways[name]['statistics']}/;csv",
                 "nodes": [{"name": node, "address": address} for node, address in place["nodes"].items()],
             }
             for name, place in datacenters.items()

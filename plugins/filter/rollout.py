@@ -111,8 +111,13 @@ def with_addresses(hosts: Mapping[str, list[str]], hostvars: Mapping[str, Any]) 
 
 def gateway_url(host: str, hostvars: Mapping[str, Any]) -> str:
     """Where browsers find a gateway, without port and path."""
-    scheme = "https" if hostvars[host].get("gateway_certificate") else "http"
-    return f"{scheme}://{hostvars[host]['host_address']}"
+    return _url("https" if hostvars[host].get("gateway_certificate") else "http", host, hostvars)
+
+
+def _url(scheme: str, host: str, hostvars: Mapping[str, Any]) -> str:
+    """An IPv6 address stands in brackets (RFC 3986), as a port may follow."""
+    address = str(hostvars[host]["host_address"])
+    return f"{scheme}://[{address}]" if ":" in address else f"{scheme}://{address}"
 
 
 def urls_by_datacenter(hosts: Mapping[str, list[str]], hostvars: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -120,13 +125,12 @@ def urls_by_datacenter(hosts: Mapping[str, list[str]], hostvars: Mapping[str, An
     return {datacenter: [gateway_url(host, hostvars) for host in names] for datacenter, names in hosts.items()}
 
 
-def gateway_statistics(hosts: Mapping[str, list[str]], hostvars: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Address, URL and statistics port of the first gateway of each datacenter."""
+def gateway_statistics(hosts: Mapping[str, list[str]], hostvars: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Of the first gateway of each datacenter: where browsers find it, and its statistics."""
     return {
         datacenter: {
-            "address": hostvars[names[0]]["host_address"],
             "url": gateway_url(names[0], hostvars),
-            "stats_port": hostvars[names[0]].get("gateway_stats_port", 8404),
+            "statistics": f"{_url('http', names[0], hostvars)}:{hostvars[names[0]].get('gateway_stats_port', 8404)}",
         }
         for datacenter, names in hosts.items()
         if names

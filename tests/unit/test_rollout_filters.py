@@ -213,9 +213,11 @@ def test_addresses() -> None:
     assert FILTERS["with_addresses"]({"hangzhou": ["h1"]}, hostvars) == {"hangzhou": {"nodes": {"h1": "10.0.0.11"}}}
     assert FILTERS["addresses_by_datacenter"]({"hangzhou": ["h1"]}, hostvars) == {"hangzhou": ["10.0.0.11"]}
     assert FILTERS["gateway_statistics"]({"hangzhou": ["g1"], "shanghai": []}, hostvars) == {
-        "hangzhou": {"address": "10.0.0.10", "url": "http://10.0.0.10", "stats_port": 9000}
+        "hangzhou": {"url": "http://10.0.0.10", "statistics": "http://10.0.0.10:9000"}
     }
-    assert FILTERS["gateway_statistics"]({"hangzhou": ["h1"]}, hostvars)["hangzhou"]["stats_port"] == 8404
+    assert FILTERS["gateway_statistics"]({"shanghai": ["s1"]}, {"s1": {"host_address": "fd00::5"}}) == {
+        "shanghai": {"url": "http://[fd00::5]", "statistics": "http://[fd00::5]:8404"}
+    }
     hostvars["g1"]["gateway_certificate"] = "/etc/qianjiang/tls/server.crt"
     urls = {"hangzhou": ["https://10.0.0.10", "http://10.0.0.11"]}
     assert FILTERS["urls_by_datacenter"]({"hangzhou": ["g1", "h1"]}, hostvars) == urls
@@ -618,7 +620,7 @@ def test_the_document_names_what_runs_and_holds_no_configuration() -> None:
         SERVICES,
         {"hangzhou": {"nodes": {"h1": "10.0.0.11"}}, "shanghai": {"nodes": {"s1": "10.1.0.11"}}},
         {"h1": {"services": {"webui": {"replicas": [replica(current), replica(None, 1)]}}}},
-        {"hangzhou": {"address": "10.0.0.10", "url": "http://10.0.0.10", "stats_port": 8404}},
+        {"hangzhou": {"url": "http://10.0.0.10", "statistics": "http://10.0.0.10:8404"}},
         "hangzhou",
         environment="lab",
     )
