@@ -59,13 +59,24 @@ def result_of(
     reason = failure["reason"] if failure else ""
     if seen is None:
         return "failed", reason or "could not be reached"
-    replicas = seen["services"].get(step["service"], {"replicas": []})["replicas"]
-    current = next((item["current"] for item in replicas if item["replica"] == replica["replica"]), None)
-    if current is not None and current["container"] == replica["container"] and current["running"]:
+    current = _running(step, replica, seen)
+    if current is not None and current["container"] == replica["container"]:
         return "succeeded", reason
     if failure:
         return "failed", reason
     return ("reverted", "its wave went back") if went_back else ("untouched", "the rollout ended before its turn")
+
+
+def as_before(step: Step, replica: Replica, seen: Mapping[str, Any] | None) -> bool:
+    """Whether a planned replica is known to run on the release that it came from, or, if there was none, not at all."""
+    current = _running(step, replica, seen) if seen is not None else None
+    return seen is not None and (current["release"] if current else None) == replica["from_release"]
+
+
+def _running(step: Step, replica: Replica, seen: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    replicas = seen["services"].get(step["service"], {"replicas": []})["replicas"]
+    current = next((item["current"] for item in replicas if item["replica"] == replica["replica"]), None)
+    return current if current and current["running"] else None
 
 
 def taken_back(revert: Plan | None, node: str, service: str) -> set[int]:
@@ -95,6 +106,7 @@ def records(
     seconds = round((finished - datetime.fromisoformat(started_at)).total_seconds(), 1)
     shared = {"id": f"{deployer['id']}@{started_at}", "started_at": started_at, "seconds": seconds}
     lines: list[dict[str, Any]] = []
+    all_as_before = True
     before: dict[str, set[int]] = {}
     for node in plan["nodes"]:
         for step in plan["steps"][node]:
@@ -102,6 +114,7 @@ def records(
             for replica in step["replicas"]:
                 went_back = replica["replica"] in back
                 result, reason = result_of(step, replica, nodes.get(node), failures.get(node), went_back=went_back)
+                all_as_before = all_as_before and as_before(step, replica, nodes.get(node))
                 if replica["from_release"] is not None:
                     before.setdefault(step["service"], set()).add(replica["from_release"])
                 lines.append(
@@ -121,14 +134,13 @@ def records(
                     }
                 )
     succeeded = not failures and all(line["result"] == "succeeded" for line in lines)
-    moved = any(line["result"] == "succeeded" for line in lines)
     rollout = shared | {
         "kind": "rollout",
         "verb": plan["verb"],
         "user": deployer["user"],
         "controller": deployer["host"],
         "finished_at": finished.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "result": "succeeded" if succeeded else "failed" if moved or not lines else "reverted",
+        "result": "succeeded" if succeeded else "reverted" if lines and all_as_before else "failed",
         "services": {
             name: {"from": sorted(before.get(name, set())), "to": target["release"], "digest": target["digest"]}
             for name, target in plan["services"].items()

@@ -140,6 +140,8 @@ WHY = {"stage": 0, "reason": LOG}
             {"h1": BEFORE, "s1": BEFORE}, {"h1": WHY}, "reverted", ["failed", "untouched"], id="all is as before"
         ),
         pytest.param({"h1": AFTER}, {}, "failed", ["succeeded", "failed"], id="one cannot be reached"),
+        pytest.param({"h1": BEFORE}, {"h1": WHY}, "failed", ["failed", "failed"], id="of one it is not known"),
+        pytest.param({"h1": BEFORE, "s1": DEAD}, {"s1": WHY}, "failed", ["untouched", "failed"], id="one is down"),
         pytest.param(
             {"h1": AFTER, "s1": AFTER}, {"s1": WHY}, "failed", ["succeeded", "succeeded"], id="it baked badly"
         ),

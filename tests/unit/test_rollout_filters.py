@@ -569,7 +569,7 @@ def test_records_are_of_what_runs_now() -> None:
     )
     assert (rollout["id"], rollout["result"], rollout["cut"], rollout["reasons"]) == (
         "run@2026-11-24T10:05:11Z",
-        "reverted",
+        "failed",
         3,
         ["s1: why"],
     )
