@@ -161,16 +161,23 @@ def plan(
         if wanted and len(for_rollback) < desired["keep_releases"] and is_proven(item):
             for_rollback.append(item)
     gone = [item for item in others if item not in for_rollback]
-    # First what was rolled back: once nothing runs beside what serves, nothing tells that it was
-    order: list[tuple[Owned, str | None]] = [
-        *((item, None) for item in gone if item["release"] in rolled_back),
-        *((item, "stopped") for item in for_rollback if item["status"] in ACTIVE),
-        *((item, None) for item in gone if item["release"] not in rolled_back),
-    ]
-    changes += [{"name": item["container"], "before": item["status"], "after": after} for item, after in order]
     used = {*other_images, kept["image_id"], *(item["image_id"] for item in for_rollback)}
-    unused = sorted({item["image_id"] for item in gone} - used)
-    return changes + [{"name": image, "before": "present", "after": None} for image in unused]
+    # What runs beside the one that serves tells a run after a killed one that there is work; so it goes last
+    idle, active = ([item for item in gone if (item["status"] in ACTIVE) is runs] for runs in (False, True))
+    changes += _removals(idle, used | {item["image_id"] for item in active})
+    changes += [_change(item, "stopped") for item in for_rollback if item["status"] in ACTIVE]
+    return changes + _removals(active, used)
+
+
+def _removals(containers: list[Owned], used: set[str]) -> list[Change]:
+    """Of containers, and then of the images that nothing else uses."""
+    unused = sorted({item["image_id"] for item in containers} - used)
+    images: list[Change] = [{"name": image, "before": "present", "after": None} for image in unused]
+    return [_change(item, None) for item in containers] + images
+
+
+def _change(item: Owned, after: str | None) -> Change:
+    return {"name": item["container"], "before": item["status"], "after": after}
 
 
 def _number(desired: Mapping[str, Any], kept: Owned) -> int:

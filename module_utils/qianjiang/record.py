@@ -36,8 +36,8 @@ ServiceChange = TypedDict("ServiceChange", {"from": "list[int]", "to": "int | No
 class Rollout(TypedDict):
     """What a run did, and how many sessions were `cut`. Times are ISO 8601 in UTC, with Z.
 
-    `kind` is "rollout", `verb` "rollout", "rollback", "restart" …, `result` "succeeded", "reverted" (it failed, and each
-    replica runs as before) or "failed", and `controller` the name of the controller's host.
+    `kind` is "rollout", `verb` "rollout", "rollback", "restart" …, and `controller` the name of the controller's host.
+    `result` is "succeeded", "failed", or "reverted": it failed, and each replica runs as before.
     """
 
     kind: str

@@ -56,9 +56,9 @@ RECORD = change("current", "webui.0.r6", "webui.0.r7")
             DONE,
             1,
             [
-                change("webui.0.r6", "running", "stopped"),
                 change("webui.0.r5", "exited", None),
                 change("image5", "present", None),
+                change("webui.0.r6", "running", "stopped"),
             ],
             id="killed before the stop; one too many is kept",
         ),
@@ -68,7 +68,7 @@ RECORD = change("current", "webui.0.r6", "webui.0.r7")
             [],
             STATE,
             1,
-            [RECORD, change("webui.0.r6", "running", "stopped"), change("webui.0.r5", "exited", None)],
+            [RECORD, change("webui.0.r5", "exited", None), change("webui.0.r6", "running", "stopped")],
             id="an image that another container uses stays",
         ),
         pytest.param(
@@ -87,13 +87,13 @@ RECORD = change("current", "webui.0.r6", "webui.0.r7")
             DONE,
             1,
             [
-                change("webui.0.r6", "running", "stopped"),
                 change("webui.0.r9", "created", None),
                 change("webui.0.r8", "exited", None),
                 change("webui.0.r5", "exited", None),
                 change("image5", "present", None),
                 change("image8", "present", None),
                 change("image9", "present", None),
+                change("webui.0.r6", "running", "stopped"),
             ],
             id="unproven left-overs go, and count for nothing",
         ),
@@ -116,8 +116,8 @@ RECORD = change("current", "webui.0.r6", "webui.0.r7")
                 change("current", "webui.0.r5", "webui.0.r7"),
                 change("highest_release", 6, 7),
                 change("webui.0.r6", "exited", None),
-                change("webui.0.r5", "running", "stopped"),
                 change("image6", "present", None),
+                change("webui.0.r5", "running", "stopped"),
             ],
             id="what was rolled back is not kept in place of what served",
         ),
@@ -129,8 +129,8 @@ RECORD = change("current", "webui.0.r6", "webui.0.r7")
             1,
             [
                 change("webui.0.r6", "exited", None),
-                change("webui.0.r5", "running", "stopped"),
                 change("image6", "present", None),
+                change("webui.0.r5", "running", "stopped"),
             ],
             id="nor where a run was killed once the record was written",
         ),
@@ -227,8 +227,8 @@ TWIN = container(6, "exited", "image6", container="webui.0.r6.0123456789ab", id=
             {"keep": "webui.0.r6", "number": 8},
             [
                 change("current", "webui.0.r7", "webui.0.r6"),
-                change("webui.0.r7", "running", "stopped"),
                 change("webui.0.r6.0123456789ab", "exited", None),
+                change("webui.0.r7", "running", "stopped"),
             ],
             id="moved to the other slot: its twin goes, its image stays",
         ),
@@ -257,6 +257,38 @@ def test_plan_after_a_failure_or_a_rollback(
 ) -> None:
     desired = {"replica": 0, "keep": "webui.0.r7", "keep_releases": 2} | more
     assert load_module("service_stop").plan(desired, containers, [], state, lambda _: True) == expected
+
+
+@pytest.mark.parametrize(
+    ("containers", "unproven", "keep_releases"),
+    [
+        pytest.param([KEPT, OLD, NEW], [], 1, id="an older one goes, what served is stopped"),
+        pytest.param([KEPT, OLD, NEW], [], 0, id="nothing is kept"),
+        pytest.param([KEPT, container(6, "running", "image5"), NEW], [6], 0, id="they share an image"),
+        pytest.param([container(4), container(5, "running"), container(6), NEW], [], 1, id="one was rolled back"),
+    ],
+)
+def test_killed_anywhere_it_leaves_work_that_shows(
+    load_module: Loader, containers: list[Owned], unproven: list[int], keep_releases: int
+) -> None:
+    """As long as a container has to go, one runs beside the one that serves, so that the next run plans a step."""
+    desired = {"replica": 0, "keep": "webui.0.r7", "keep_releases": keep_releases}
+
+    def changes(there: list[Owned]) -> list[Any]:
+        found: list[Any] = load_module("service_stop").plan(
+            desired, there, [], DONE, lambda item: item["release"] not in unproven
+        )
+        return found
+
+    todo = changes(containers)
+    there = {item["container"]: item for item in containers}
+    for one in (item for item in todo if item["before"] != "present"):
+        assert any(item["status"] == "running" for item in there.values() if item != NEW), one
+        if one["after"] is None:
+            there.pop(one["name"], None)
+        else:
+            there[one["name"]] = {**there[one["name"]], "status": "exited"}
+    assert changes(list(there.values())) == []
 
 
 class Stopping:
