@@ -13,7 +13,8 @@ version_added: "0.1.0"
 description:
   - Takes the lock that this host keeps for its datacenter, or prolongs it when this run of ansible-playbook has it.
   - A lock of someone else is taken over when it has expired, or when its holder ran on the same controller and is gone
-    from there. Otherwise the module fails, and says who has it, since when, until when, and why.
+    from there, and goes on record (O(record_path)) as that of a run that was interrupted.
+  - Otherwise the module fails, and says who has it, since when, until when, and why.
   - A file that is no lock is left as it is, and the module fails.
   - It never reports a change. A lock comes and goes with each rollout and is no part of what the platform is, so that
     a rollout with nothing to do changes nothing.
@@ -30,7 +31,7 @@ options:
     type: path
     default: /var/lib/qianjiang/deployer/lock.json
   datacenter:
-    description: The name of the datacenter, for messages.
+    description: The name of the datacenter, for messages and records.
     type: str
     default: ""
   holder:
@@ -52,6 +53,10 @@ options:
     type: list
     elements: str
     required: true
+  record_path:
+    description: The datacenter's records, where M(record_append) writes what became of a rollout.
+    type: path
+    default: /var/lib/qianjiang/records/rollouts.jsonl
 author:
   - Qianjiangyuan Deploy contributors (@qianjiangyuan)
 """
@@ -89,6 +94,7 @@ refused:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.qianjiang.lock import LOCK_PATH, LockError, LockHeldError, acquire, as_holder, check_ttl, look
+from ansible.module_utils.qianjiang.record import RECORD_PATH, RecordError, append, left_lock
 
 ARGUMENTS = {
     "path": {"type": "path", "default": LOCK_PATH},
@@ -97,6 +103,7 @@ ARGUMENTS = {
     "reason": {"type": "str", "required": True},
     "ttl": {"type": "int", "default": 900},
     "alive": {"type": "list", "elements": "str", "required": True},
+    "record_path": {"type": "path", "default": RECORD_PATH},
 }
 
 
@@ -111,10 +118,18 @@ def main() -> None:
         if module.check_mode:
             lock, refused = look(path, holder, alive, datacenter=datacenter)
             module.exit_json(changed=False, lock=lock, taken_over=None, refused=refused)
-        acquired = acquire(path, holder, params["reason"], params["ttl"], alive, datacenter=datacenter)
+        acquired = acquire(
+            path,
+            holder,
+            params["reason"],
+            params["ttl"],
+            alive,
+            datacenter=datacenter,
+            remember=lambda found, why: append(params["record_path"], [left_lock(found, why, datacenter)]),
+        )
     except LockHeldError as error:
         module.fail_json(msg=f"lock_acquire: {error}", lock=error.lock)
-    except LockError as error:
+    except (LockError, RecordError) as error:
         module.fail_json(msg=f"lock_acquire: {error}", lock=None)
     module.exit_json(changed=False, refused="", **acquired)
 

@@ -13,7 +13,10 @@ version_added: "0.1.0"
 description:
   - With O(holder_id), releases the lock that M(lock_acquire) took for that run. A lock of someone else stays, and
     RV(note) says whose it is. This is no change, like taking it.
+  - With O(abandoned=true), the run of O(holder_id) is gone and another one gives its lock back.
   - With O(force=true), removes the lock whoever has it, also a damaged file. C(playbooks/unlock.yml) does that.
+  - A lock that its own run does not give back goes on record (O(record_path)) as that of a run that was interrupted.
+    Where nothing can be written, O(force=true) removes it all the same.
 attributes:
   check_mode:
     description: Says what it would release.
@@ -27,12 +30,24 @@ options:
     type: path
     default: /var/lib/qianjiang/deployer/lock.json
   holder_id:
-    description: The C(id) of this run, as the filter C(deployer) gives it. Either this or O(force=true) must be given.
+    description: The C(id) of a run, as the filter C(deployer) gives it. Either this or O(force=true) must be given.
     type: str
+  abandoned:
+    description: Whether O(holder_id) is another run, which is gone.
+    type: bool
+    default: false
   force:
     description: Remove the lock of whoever has it.
     type: bool
     default: false
+  datacenter:
+    description: The name of the datacenter, for the record.
+    type: str
+    default: ""
+  record_path:
+    description: The datacenter's records, where M(record_append) writes what became of a rollout.
+    type: path
+    default: /var/lib/qianjiang/records/rollouts.jsonl
 author:
   - Qianjiangyuan Deploy contributors (@qianjiangyuan)
 """
@@ -53,19 +68,23 @@ released:
   returned: success
   type: dict
 note:
-  description: Why nothing was released, or that the file was damaged; empty when a lock was released.
+  description: Why nothing was released, or that the file was damaged, or that the lock is not on record; else empty.
   returned: success
   type: str
   sample: "the lock is not ours: ops@control-2 has it since 2026-11-24T10:05:11Z"
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.qianjiang.lock import LOCK_PATH, LockError, release
+from ansible.module_utils.qianjiang.lock import LOCK_PATH, Lock, LockError, release
+from ansible.module_utils.qianjiang.record import RECORD_PATH, RecordError, append, left_lock
 
 ARGUMENTS = {
     "path": {"type": "path", "default": LOCK_PATH},
     "holder_id": {"type": "str"},
+    "abandoned": {"type": "bool", "default": False},
     "force": {"type": "bool", "default": False},
+    "datacenter": {"type": "str", "default": ""},
+    "record_path": {"type": "path", "default": RECORD_PATH},
 }
 
 
@@ -75,15 +94,30 @@ def main() -> None:
     path, holder_id, force = module.params["path"], module.params["holder_id"], module.params["force"]
     if bool(holder_id) == force:
         module.fail_json(msg="lock_release: expected either holder_id or force: true")
+    unrecorded: list[str] = []
+
+    def remember(lock: Lock, why: str) -> None:
+        try:
+            append(module.params["record_path"], [left_lock(lock, why, module.params["datacenter"])])
+        except RecordError as error:
+            if not force:
+                raise
+            unrecorded.append(f"it is not on record: {error}")
+
     try:
-        result = release(path, None if force else holder_id, pretend=module.check_mode)
-    except LockError as error:
+        result = release(
+            path,
+            None if force else holder_id,
+            pretend=module.check_mode,
+            remember=remember if force or module.params["abandoned"] else None,
+        )
+    except (LockError, RecordError) as error:
         module.fail_json(msg=f"lock_release: {error}")
     changed, lock = force and result["removed"], result["released"]
     module.exit_json(
         changed=changed,
         released=lock,
-        note=result["note"],
+        note="; ".join(filter(None, [result["note"], *unrecorded])),
         diff={"before": lock if changed and lock else {}, "after": {}},
     )
 

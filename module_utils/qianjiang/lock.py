@@ -27,10 +27,12 @@ LOCK_PATH = "/var/lib/qianjiang/deployer/lock.json"
 HOLDER = ("id", "controller", "user", "host")
 # Longer than this no lock may last: one that says so was written by a clock that has been set back since
 LONGEST = 24 * 3600
-EXPIRED, GONE = "expired", "its process is gone"
+EXPIRED, GONE, REMOVED = "expired", "its process is gone", "removed by unlock.yml"
 _FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 
 Clock = Callable[[], float]
+# Told of a lock that its run has left behind, and why it counts no more, before it goes
+Remember = Callable[["Lock", str], object]
 T = TypeVar("T")
 
 
@@ -161,6 +163,7 @@ def acquire(
     alive: Iterable[str],
     *,
     datacenter: str = "",
+    remember: Remember | None = None,
     clock: Clock = time.time,
 ) -> Acquired:
     """Take the lock, for `ttl` seconds from now. Ours already: prolong it. Raises LockHeldError."""
@@ -176,6 +179,8 @@ def acquire(
             if why is None:
                 raise LockHeldError(refusal(found, datacenter), found)
             taken_over = TakenOver(lock=found, why=why)
+            if remember:
+                remember(found, why)
         lock = Lock(holder=holder, reason=reason, acquired_at=since, expires_at=_stamp(now + ttl))
         _write(path, lock)
         return {"lock": lock, "taken_over": taken_over}
@@ -215,9 +220,9 @@ def renew_given(lock: Mapping[str, Any] | None) -> None:
         renew(lock["path"], lock["holder_id"], lock["ttl"])
 
 
-def release(path: str, holder_id: str | None, *, pretend: bool = False) -> Released:
-    """Give our lock back, and nobody else's: `note` says whose it is. None for `holder_id` means whoever has it, and a
-    damaged file too. `pretend` tells what would be removed."""
+def release(path: str, holder_id: str | None, *, pretend: bool = False, remember: Remember | None = None) -> Released:
+    """Give the lock of `holder_id` back, and nobody else's: `note` says whose it is. None means whoever has it, and a
+    damaged file too. `pretend` tells what would be removed. `remember`: another run than the holder's gives it back."""
 
     def change() -> Released:
         found, note = None, ""
@@ -232,6 +237,8 @@ def release(path: str, holder_id: str | None, *, pretend: bool = False) -> Relea
         if found and holder_id not in (None, found["holder"]["id"]):
             note = f"the lock is not ours: {shown_holder(found)} has it since {found['acquired_at']}"
             return {"released": None, "removed": False, "note": note}
+        if found and remember and not pretend:
+            remember(found, GONE if holder_id else REMOVED)
         if not pretend:
             durable.remove(Path(path))
         return {"released": found, "removed": True, "note": note}

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from ansible.module_utils.qianjiang import durable
+from ansible.module_utils.qianjiang.lock import Lock
 
 RECORD_PATH = "/var/lib/qianjiang/records/rollouts.jsonl"
 COLUMNS = ["started", "who", "what", "where", "seconds", "result"]
-KINDS = ("rollout", "node")
+KINDS = ("rollout", "node", "lock")
 # Two records that are alike in these are one
 KEY = ("id", "kind", "datacenter", "node", "service", "replica")
 NEEDED = ("id", "started_at")
@@ -72,6 +73,23 @@ class Node(TypedDict):
     seconds: float
     result: str
     reason: str
+
+
+class LeftLock(TypedDict):
+    """What a run that did not come to its end has left in a datacenter.
+
+    `kind` is "lock", `id` the holder's, `reason` what the lock was for, `VERB of SERVICE, …`, and `why` it counts no
+    more. If the run has records of its own after all, their `id` begins with that of the holder and "@".
+    """
+
+    kind: str
+    id: str
+    datacenter: str
+    user: str
+    controller: str
+    started_at: str
+    reason: str
+    why: str
 
 
 class Found(TypedDict):
@@ -138,7 +156,8 @@ def key_of(record: Mapping[str, Any]) -> tuple[Any, ...]:
 def history_rows(records: Sequence[Mapping[str, Any]], services: Iterable[str] = (), limit: int = 0) -> dict[str, Any]:
     """For the report callback: a row for each run that touched one of `services` (none for all), newest last.
 
-    A run without a record of its own, but with records of nodes, has one too: its result is unknown.
+    A run without a record of its own, but with records of nodes, has one too: its result is unknown. One of which there
+    is nothing but its lock was interrupted.
     """
     wanted = set(services)
     nodes: dict[str, list[Mapping[str, Any]]] = {}
@@ -148,6 +167,12 @@ def history_rows(records: Sequence[Mapping[str, Any]], services: Iterable[str] =
     runs = [record for record in records if record["kind"] == "rollout"]
     known = {record["id"] for record in runs}
     runs += [_unknown(run, lines) for run, lines in nodes.items() if run not in known]
+    ended = {run["id"].rpartition("@")[0] for run in runs}
+    locks: dict[str, list[Mapping[str, Any]]] = {}
+    for record in records:
+        if record["kind"] == "lock" and record["id"] not in ended:
+            locks.setdefault(record["id"], []).append(record)
+    runs += [_interrupted(left) for left in locks.values()]
     runs = sorted(
         (run for run in runs if not wanted or wanted & set(run.get("services") or {})),
         key=lambda run: run["started_at"],
@@ -203,13 +228,42 @@ def _unknown(run: str, nodes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
+def left_lock(lock: Lock, why: str, datacenter: str) -> LeftLock:
+    """The record of a lock that its run has left behind."""
+    holder = lock["holder"]
+    return {
+        "kind": "lock",
+        "id": holder["id"],
+        "datacenter": datacenter,
+        "user": holder["user"],
+        "controller": holder["host"],
+        "started_at": lock["acquired_at"],
+        "reason": lock["reason"],
+        "why": why,
+    }
+
+
+def _interrupted(locks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    first = min(locks, key=lambda lock: str(lock["started_at"]))
+    verb, _, services = str(first.get("reason", "")).partition(" of ")
+    return {
+        **{key: first.get(key) for key in ("id", "user", "controller", "started_at")},
+        "kind": "rollout",
+        "verb": verb,
+        "services": {name: {} for name in services.split(", ") if name},
+        "datacenters": list(dict.fromkeys(str(lock.get("datacenter")) for lock in locks)),
+        "result": "interrupted",
+        "reasons": list(dict.fromkeys(str(lock.get("why")) for lock in locks)),
+    }
+
+
 def check(records: Sequence[Any]) -> None:
     """Raise RecordError for what is no record, by its path."""
     for index, record in enumerate(records):
         if not isinstance(record, Mapping):
             raise RecordError(f"records[{index}]: expected a dictionary, got {record!r}")
         if record.get("kind") not in KINDS:
-            raise RecordError(f"records[{index}].kind: expected {' or '.join(KINDS)}, got {record.get('kind')!r}")
+            raise RecordError(f"records[{index}].kind: expected {', '.join(KINDS)}, got {record.get('kind')!r}")
         for name in NEEDED:
             if not isinstance(record.get(name), str) or not record[name]:
                 raise RecordError(f"records[{index}].{name}: expected a text, got {record.get(name)!r}")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.qianjiang.lock import read
+from ansible.module_utils.qianjiang.record import read as read_records
 
 from running import ModuleFailedError, run
 
@@ -23,6 +24,7 @@ def options(tmp_path: Path, name: str, alive: list[str]) -> dict[str, Any]:
         "holder": holder,
         "alive": alive,
         "reason": "rollout of webui",
+        "record_path": str(tmp_path / "rollouts.jsonl"),
     }
 
 
@@ -61,6 +63,19 @@ def test_a_dead_ones_lock_is_taken_over(load_module: Load, capsys: pytest.Captur
     taken = run(module, capsys, wanted)
     assert (taken["changed"], taken["lock"]["holder"]["id"]) == (False, "b:30")
     assert taken["taken_over"] == {"lock": lock, "why": "its process is gone"}
+    left = [(one["id"], one["datacenter"], one["why"]) for one in read_records(wanted["record_path"])["records"]]
+    assert left == [("a:20", "hangzhou", "its process is gone")]
+
+
+def test_a_lock_that_cannot_go_on_record_is_not_taken_over(
+    load_module: Load, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    module = load_module("lock_acquire")
+    lock = run(module, capsys, options(tmp_path, "a:20", ["a:20"]))["lock"]
+    wanted = options(tmp_path, "b:30", ["b:30"]) | {"record_path": str(tmp_path / "d/lock.json/records")}
+    with pytest.raises(ModuleFailedError, match=r"^lock_acquire: cannot write .*; is there space"):
+        run(module, capsys, wanted)
+    assert read(wanted["path"]) == lock
 
 
 @pytest.mark.parametrize("check", [True, False])

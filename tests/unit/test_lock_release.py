@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.qianjiang.lock import Holder, acquire, read
+from ansible.module_utils.qianjiang.record import read as read_records
 
 from running import ModuleFailedError, run
 
@@ -45,7 +46,8 @@ def test_force(load_module: Load, capsys: pytest.CaptureFixture[str], path: str,
     lock = None if damaged else read(path)
     if damaged:
         Path(path).write_text("{")
-    module, wanted = load_module("lock_release"), {"path": path, "force": True}
+    records = f"{path}.d/rollouts.jsonl"
+    module, wanted = load_module("lock_release"), {"path": path, "force": True, "record_path": records}
     found = run(module, capsys, wanted, check=True)
     assert (found["changed"], found["released"], Path(path).exists()) == (True, lock, True)
     done = run(module, capsys, wanted)
@@ -53,6 +55,43 @@ def test_force(load_module: Load, capsys: pytest.CaptureFixture[str], path: str,
     assert ("is damaged" in done["note"]) == damaged
     assert done["diff"] == {"before": lock or {}, "after": {}} == found["diff"]
     assert run(module, capsys, wanted)["changed"] is False
+    why = [record["why"] for record in read_records(records)["records"]]
+    assert why == ([] if damaged else ["removed by unlock.yml"])
+
+
+def test_the_lock_of_a_run_that_is_gone_is_on_record(
+    load_module: Load, capsys: pytest.CaptureFixture[str], path: str
+) -> None:
+    module, lock, records = load_module("lock_release"), read(path), f"{path}.d/rollouts.jsonl"
+    wanted = {"path": path, "holder_id": "a", "abandoned": True, "datacenter": "hangzhou", "record_path": records}
+    run(module, capsys, wanted, check=True)
+    assert read_records(records)["records"] == []
+    for _ in range(2):
+        run(module, capsys, wanted)
+    assert (read(path), lock) != (None, None)
+    assert read_records(records)["records"] == [
+        {
+            "kind": "lock",
+            "id": "a",
+            "datacenter": "hangzhou",
+            "user": "ops",
+            "controller": "control-1",
+            "started_at": lock["acquired_at"] if lock else "",
+            "reason": "rollout of webui",
+            "why": "its process is gone",
+        }
+    ]
+
+
+def test_a_full_disk_keeps_a_lock_on_record_but_not_from_who_forces_it(
+    load_module: Load, capsys: pytest.CaptureFixture[str], path: str
+) -> None:
+    module, nowhere = load_module("lock_release"), f"{path}/rollouts.jsonl"
+    with pytest.raises(ModuleFailedError, match=r"^lock_release: cannot write .*; is there space"):
+        run(module, capsys, {"path": path, "holder_id": "a", "abandoned": True, "record_path": nowhere})
+    assert read(path) is not None
+    done = run(module, capsys, {"path": path, "force": True, "record_path": nowhere})
+    assert (read(path), done["note"].startswith("it is not on record: cannot write ")) == (None, True)
 
 
 @pytest.mark.parametrize("wanted", [{}, {"holder_id": ""}, {"holder_id": "a", "force": True}])

@@ -153,7 +153,7 @@ def test_many_at_once(path: str) -> None:
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        ({"kind": "rolout", "id": "1"}, r"records\[1\]\.kind: expected rollout or node, got 'rolout'"),
+        ({"kind": "rolout", "id": "1"}, r"records\[1\]\.kind: expected rollout, node, lock, got 'rolout'"),
         ({**rollout("1"), "id": ""}, r"records\[1\]\.id: expected a text, got ''"),
         ({**rollout("1"), "started_at": 7}, r"records\[1\]\.started_at: expected a text, got 7"),
         ([], r"records\[1\]: expected a dictionary, got \[\]"),
@@ -254,6 +254,38 @@ def test_nodes_of_a_run_that_nobody_recorded_are_not_hidden() -> None:
     ]
     assert len(found["rows"]) == 2
     assert found["notes"] == ["2026-11-24T10:05:12Z s1: killed"]
+
+
+LOCK = {
+    "kind": "lock",
+    "id": "1",
+    "datacenter": "shanghai",
+    "user": "ops",
+    "controller": "control-1",
+    "started_at": "2026-11-24T10:05:13Z",
+    "reason": "rollout of webui, api",
+    "why": "its process is gone",
+}
+
+
+def test_a_run_that_left_nothing_but_its_locks_was_interrupted() -> None:
+    earlier = LOCK | {"datacenter": "hangzhou", "started_at": "2026-11-24T10:05:12Z"}
+    found = history_rows([LOCK, earlier, rollout("2", 9)])
+    assert found["rows"][0] == [
+        "2026-11-24T10:05:12Z",
+        "ops@control-1",
+        "rollout webui, api",
+        "shanghai, hangzhou",
+        "-",
+        "interrupted",
+    ]
+    assert (len(found["rows"]), found["notes"]) == (2, ["2026-11-24T10:05:12Z its process is gone"])
+    assert [len(history_rows([LOCK], [name])["rows"]) for name in ("api", "store")] == [1, 0]
+
+
+def test_what_a_run_says_of_itself_counts_more_than_its_lock() -> None:
+    rows = history_rows([LOCK, rollout("1@2026-11-24T10:05:11Z", result="failed")])["rows"]
+    assert [row[-1] for row in rows] == ["failed"]
 
 
 API = {"services": {"api": {"from": [1], "to": 2}}}

@@ -81,6 +81,7 @@ def test_killed_between_its_last_change_and_its_record_nothing_stays_locked() ->
     assert all(story.locks().values())
     told = story.done("rollout", *change, "--limit", "nodes")
     assert not any(story.locks().values()), told
+    assert "interrupted" in story.done("history", "-e", "limit=1")
 
 
 @pytest.mark.parametrize(
