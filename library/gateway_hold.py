@@ -40,6 +40,9 @@ options:
         description: The server, C(<node>.<replica>.<slot>).
         type: str
         required: true
+      drain_timeout:
+        description: As O(drain_timeout), for this server. Without it, that one.
+        type: float
 extends_documentation_fragment:
   - gateway
   - gateway.timeouts
@@ -76,7 +79,7 @@ lock_lost:
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.qianjiang.change import Change, difference
@@ -92,7 +95,13 @@ from ansible.module_utils.qianjiang.haproxy import (
 )
 from ansible.module_utils.qianjiang.lock import LockError, renew_given
 
-Wanted = tuple[str, str]
+
+class Wanted(NamedTuple):
+    """A server of a backend, and how many seconds its sessions have to end."""
+
+    backend: str
+    name: str
+    drain_timeout: float
 
 
 def others(name: str, table: Mapping[str, Server]) -> list[Server]:
@@ -106,7 +115,7 @@ def plan(
 ) -> list[Change]:
     """The administrative states that change, in order."""
     changes: list[Change] = []
-    for backend, name in wanted:
+    for backend, name, _ in wanted:
         table = current.get(backend, {})
         server = table.get(name)
         if server is None:
@@ -124,11 +133,11 @@ def plan(
     return changes
 
 
-def apply(runtime: Runtime, wanted: Iterable[Wanted], up_timeout: float, drain_timeout: float) -> dict[str, Any]:
+def apply(runtime: Runtime, wanted: Iterable[Wanted], up_timeout: float) -> dict[str, Any]:
     """Do it, one server after the other, each seen fresh."""
     serving: list[dict[str, str]] = []
     cut = 0
-    for backend, name in wanted:
+    for backend, name, drain_timeout in wanted:
         table = runtime.servers(backend)
         server = table[name]
         if server.admin != "ready":
@@ -162,6 +171,7 @@ def main() -> None:
                 "options": {
                     "backend": {"type": "str", "required": True},
                     "server": {"type": "str", "required": True},
+                    "drain_timeout": {"type": "float"},
                 },
             },
             **TIMEOUTS,
@@ -171,15 +181,22 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
-    wanted = [(item["backend"], item["server"]) for item in params["servers"]]
+    wanted = [
+        Wanted(
+            item["backend"],
+            item["server"],
+            params["drain_timeout"] if item["drain_timeout"] is None else item["drain_timeout"],
+        )
+        for item in params["servers"]
+    ]
     runtime = Runtime(params["socket"], params["master_socket"])
     try:
-        current = tables(runtime, [backend for backend, _ in wanted], missing_is_fine=module.check_mode)
+        current = tables(runtime, [item.backend for item in wanted], missing_is_fine=module.check_mode)
         changes = plan(wanted, current, missing_is_fine=module.check_mode)
         outcome: dict[str, Any] = {}
         if not module.check_mode:
             renew_given(params["lock"])
-            outcome = apply(runtime, wanted, params["up_timeout"], params["drain_timeout"])
+            outcome = apply(runtime, wanted, params["up_timeout"])
             stay = {f"{item['backend']}/{item['server'].rpartition('.')[0]}" for item in outcome["serving"]}
             changes = [item for item in changes if item["name"].rpartition(".")[0] not in stay]
         result: dict[str, Any] = {

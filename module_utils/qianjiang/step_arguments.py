@@ -99,6 +99,16 @@ def removal_switches(removals: Iterable[Mapping[str, Any]]) -> list[dict[str, An
     return [{"backend": item["service"], "away": item["servers"]} for item in removals if item["servers"]]
 
 
+def with_drain_timeouts(entries: Iterable[Mapping[str, Any]], services: Services) -> list[dict[str, Any]]:
+    """Each entry with its backend's `drain_timeout`, where the catalogue has that service."""
+    return [
+        {**entry, "drain_timeout": services[entry["backend"]]["update"]["drain_timeout"]}
+        if entry["backend"] in services
+        else dict(entry)
+        for entry in entries
+    ]
+
+
 def removed_services(removals: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """What to remove, as service_remove takes it."""
     return [{"service": item["service"], "replicas": item["replicas"]} for item in removals]
@@ -201,7 +211,7 @@ def bakes(
     return watched
 
 
-def has_more(found: Any, node: str, stage: int | str, services: Services) -> bool:
-    """Whether a node has more to do in a stage than to start and to forward: to stop the unforwarded, or to bake."""
-    unforwarded = [step for step in plan.steps_of(found, node, int(stage)) if not services[step["service"]]["gateway"]]
+def has_more(steps: Iterable[Mapping[str, Any]], found: Any, node: str, stage: int | str, services: Services) -> bool:
+    """Whether a node has more to do of `steps` than to start and to forward: to stop the unforwarded, or to bake."""
+    unforwarded = [step for step in steps if not services[step["service"]]["gateway"]]
     return bool(unforwarded or bakes(found, node, stage, services))

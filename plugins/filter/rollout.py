@@ -362,7 +362,7 @@ def rollout_records(
 
 
 def cut_sessions(switched: Mapping[str, Any]) -> int:
-    """How many sessions a loop of gateway_switch over the gateways has cut."""
+    """How many sessions a loop of gateway_switch or gateway_hold over the gateways has cut."""
     return sum(int(item.get("cut", 0)) for item in switched.get("results", []))
 
 
@@ -459,5 +459,6 @@ class FilterModule:
             "unreachable_reason": unreachable_reason,
             "wanted_digests": wanted_digests,
             "with_addresses": with_addresses,
+            "with_drain_timeouts": step_arguments.with_drain_timeouts,
             "with_certificate": with_certificate,
         }

@@ -61,15 +61,15 @@ A, B = "node1.0.a", "node1.0.b"
 )
 def test_plan(load_module: Loader, table: list[Server], expected: list[Any]) -> None:
     current = {"webui": {item.name: item for item in table}}
-    assert load_module("gateway_hold").plan([("webui", B)], current) == expected
+    assert load_module("gateway_hold").plan([("webui", B, 7)], current) == expected
 
 
 def test_a_server_that_is_not_there(load_module: Loader) -> None:
     module = load_module("gateway_hold")
     table = {"webui": {A: server(A, "ready", True)}}
     with pytest.raises(HAProxyError, match=r"^HAProxy has no server webui/node1\.0\.b, only node1\.0\.a; "):
-        module.plan([("webui", B)], table)
-    assert module.plan([("webui", B)], table, missing_is_fine=True) == [change(B, "absent", "drain")]
+        module.plan([("webui", B, 7)], table)
+    assert module.plan([("webui", B, 7)], table, missing_is_fine=True) == [change(B, "absent", "drain")]
 
 
 class FakeRuntime:
@@ -132,8 +132,22 @@ def test_apply(  # noqa: PLR0917 — one per column of the table
     load_module: Loader, table: list[Server], comes_up: bool, calls: list[Any], serving: list[Any], cut: int
 ) -> None:
     fake = FakeRuntime(table, comes_up)
-    assert load_module("gateway_hold").apply(fake, [("webui", B)], 5, 7) == {"serving": serving, "cut": cut}
+    assert load_module("gateway_hold").apply(fake, [("webui", B, 7)], 5) == {"serving": serving, "cut": cut}
     assert fake.calls == calls
+
+
+@pytest.mark.parametrize(("own", "patience"), [({"drain_timeout": 300}, 300), ({}, 30)])
+def test_a_service_has_its_own_time(
+    load_module: Loader,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    own: dict[str, Any],
+    patience: float,
+) -> None:
+    fake, module = FakeRuntime([server(A, "ready", True), server(B, "drain", True, 3)]), load_module("gateway_hold")
+    monkeypatch.setattr(module, "Runtime", lambda *_: fake)
+    run(module, capsys, {"servers": [{"backend": "webui", "server": B} | own]})
+    assert fake.calls == [("away", "webui", [B], patience)]
 
 
 def test_without_the_lock_nothing_is_held(

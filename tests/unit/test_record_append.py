@@ -82,7 +82,9 @@ def test_a_damaged_lock_is_told_after_the_records_are_written(
 def test_bad_input_changes_nothing(
     load_module: Load, capsys: pytest.CaptureFixture[str], options: dict[str, Any], check: bool
 ) -> None:
-    with pytest.raises(ModuleFailedError, match=r"^record_append: records\[0\]\.kind: expected rollout, node, lock, got "):
+    with pytest.raises(
+        ModuleFailedError, match=r"^record_append: records\[0\]\.kind: expected rollout, node, lock, got "
+    ):
         run(load_module("record_append"), capsys, {**options, "records": [{"kind": "x"}]}, check=check)
     assert lock.read(options["lock_path"]) is not None
     assert not Path(options["path"]).exists()

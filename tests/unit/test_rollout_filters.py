@@ -68,6 +68,14 @@ LOOP = {"unreachable": True, "results": [{"answers": True, "backends": {}}, UNRE
             [{"backend": "webui", "away": ["h1.1.a"]}],
         ),
         (
+            "with_drain_timeouts",
+            (
+                [{"backend": "webui", "away": ["h1.1.a"]}, {"backend": "gone"}],
+                catalogue(webui={"update": {"drain_timeout": 90}}),
+            ),
+            [{"backend": "webui", "away": ["h1.1.a"], "drain_timeout": 90}, {"backend": "gone"}],
+        ),
+        (
             "removed_services",
             ([{"service": "webui", "replicas": 1, "containers": ["webui.1.r2"], "servers": []}],),
             [{"service": "webui", "replicas": 1}],
@@ -542,18 +550,17 @@ def test_nothing_to_watch(nodes: dict[str, Any], more: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "service", "services", "more"),
+    ("name", "service", "more"),
     [
-        pytest.param("h1", "webui", BAKING, False, id="start and forward, no more"),
-        pytest.param("h2", "webui", BAKING, True, id="it bakes"),
-        pytest.param("h1", "store", BAKING, True, id="nobody forwards to it"),
+        pytest.param("h1", "webui", False, id="start and forward, no more"),
+        pytest.param("h2", "webui", True, id="it bakes"),
+        pytest.param("h1", "store", True, id="nobody forwards to it"),
     ],
 )
-def test_who_has_more_to_do_than_to_forward(name: str, service: str, services: Any, more: bool) -> None:
-    planned = plan(EVERYWHERE, services=services)
-    planned["stages"][0]["services"] = [service]
-    planned["steps"] = {node: [one | {"service": service} for one in steps] for node, steps in planned["steps"].items()}
-    assert FILTERS["has_more"](planned, name, "0", services) is more
+def test_who_has_more_to_do_than_to_forward(name: str, service: str, more: bool) -> None:
+    planned = plan(EVERYWHERE, services=BAKING)
+    steps = [one | {"service": service} for one in planned["steps"][name]]
+    assert FILTERS["has_more"](steps, planned, name, "0", BAKING) is more
 
 
 def test_without_bake_time_nobody_watches() -> None:
