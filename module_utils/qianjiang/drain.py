@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible.module_utils.qianjiang.container import SLOTS
-from ansible.module_utils.qianjiang.rotation import is_drained, is_healthy, other_slot, server_name
+from ansible.module_utils.qianjiang.rotation import Tables, is_drained, is_healthy, other_slot, server_name
 from ansible.module_utils.qianjiang.target import PlanError, Platform
 
 
@@ -28,9 +28,11 @@ def plan_drain(verb: str, nodes: Iterable[str], platform: Platform) -> dict[str,
     for name, service in platform.services.items():
         if not service["gateway"]:
             continue
-        serving = [node for node, seen in platform.nodes.items() if _serves(name, seen)]
+        serving = [node for node in platform.nodes if _serves(name, node, platform)]
         if verb == "drain" and serving and not set(serving) - set(wanted):
-            raise PlanError(f"{name} runs nowhere but on {', '.join(serving)}; nobody would be left to answer")
+            raise PlanError(
+                f"{name} is well and in rotation nowhere but on {', '.join(serving)}; nobody would be left to answer"
+            )
         for node in wanted:
             for replica in platform.nodes[node]["services"].get(name, {"replicas": []})["replicas"]:
                 switch = _switch(verb, name, node, replica)
@@ -44,14 +46,29 @@ def _is_due(verb: str, name: str, node: str, replica: Mapping[str, Any], platfor
     """A replica is drained when every gateway has it so, and is back when none has: a run may end between two."""
     if verb == "drain":
         return not replica.get("drained")
+    return any(is_drained(name, node, int(replica["replica"]), [tables]) for tables in _gateways_of(node, platform))
+
+
+def _gateways_of(node: str, platform: Platform) -> list[Tables]:
+    """What those of its datacenter said. One that is silent said nothing."""
     places = (place for place, found in platform.datacenters.items() if node in found["nodes"])
-    gateways = [tables for place in places for tables in platform.gateways.get(place, ())]
-    return any(is_drained(name, node, int(replica["replica"]), [tables]) for tables in gateways)
+    return [tables for place in places for tables in platform.gateways.get(place, ())]
 
 
-def _serves(name: str, seen: Mapping[str, Any]) -> bool:
-    replicas = seen["services"].get(name, {"replicas": []})["replicas"]
-    return any(is_healthy(replica) and not replica["drained"] for replica in replicas)
+def _serves(name: str, node: str, platform: Platform) -> bool:
+    """Whether the engine holds one of its replicas for healthy, and a gateway sends it requests."""
+    forwarded = {
+        server
+        for tables in _gateways_of(node, platform)
+        for server, seen in tables.get(name, {}).items()
+        if seen["serves"]
+    }
+    return any(
+        is_healthy(replica)
+        and not replica["drained"]
+        and any(server_name(node, int(replica["replica"]), slot) in forwarded for slot in SLOTS)
+        for replica in platform.nodes[node]["services"].get(name, {"replicas": []})["replicas"]
+    )
 
 
 def _switch(verb: str, name: str, node: str, replica: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -28,14 +28,24 @@ EVERYWHERE = {"h1": SERVES, "h2": SERVES, "s1": SERVES}
 ALL = ["h1", "h2", "s1"]
 
 
-def platform(nodes: Mapping[str, Any], drained: str, one_of_two: str = "") -> Platform:
-    """`drained`: the servers that are in maintenance at every gateway, `one_of_two`: at one of two."""
+def platform(
+    nodes: Mapping[str, Any], drained: str, one_of_two: str = "", *, down: str = "", silent: str = ""
+) -> Platform:
+    """`drained`: the servers that are in maintenance at every gateway, `one_of_two`: at one of two. `down`: those that do
+    not pass a gateway's check. `silent`: the datacenter whose gateways do not answer."""
     servers = [f"{name}.{number}.{slot}" for name in ALL for number in (0, 1) for slot in "ab"]
     tables = [
-        {"webui": {server: {"admin": "maint" if server in gone else "ready"} for server in servers}}
+        {
+            "webui": {
+                server: {"admin": "maint", "serves": False}
+                if server in gone
+                else {"admin": "ready", "serves": server not in down.split()}
+                for server in servers
+            }
+        }
         for gone in (drained.split(), [*drained.split(), *one_of_two.split()])
     ]
-    gateways = dict.fromkeys(DATACENTERS, tables)
+    gateways = {place: [] if place == silent else tables for place in DATACENTERS}
     judged = judge(nodes, DATACENTERS, gateways, {"webui": NEW, "store": NEW})
     return Platform(SERVICES, DATACENTERS, {}, judged, gateways)
 
@@ -90,6 +100,18 @@ def test_what_is_switched(
     assert plan_drain(verb, wanted, platform(nodes, drained)) == expected
 
 
+@pytest.mark.parametrize(
+    ("wanted", "more"),
+    [
+        pytest.param(["h1", "h2"], {"silent": "shanghai"}, id="nobody forwards to the other datacenter's"),
+        pytest.param(["h1"], {"down": f"{H2} {S1}"}, id="the others do not pass a gateway's check"),
+    ],
+)
+def test_who_gets_no_requests_does_not_serve(wanted: list[str], more: dict[str, str]) -> None:
+    with pytest.raises(PlanError, match=f"^webui is well and in rotation nowhere but on {', '.join(wanted)}; nobody"):
+        plan_drain("drain", wanted, platform(EVERYWHERE, "", **more))
+
+
 def test_what_one_of_two_gateways_still_sends_to_is_not_drained() -> None:
     half = platform(EVERYWHERE, "", one_of_two=H1)
     assert plan_drain("drain", ["h1"], half) == away("h1")
@@ -108,7 +130,7 @@ def test_one_that_only_one_of_two_gateways_has_back_comes_back() -> None:
             ALL,
             EVERYWHERE,
             "",
-            "webui runs nowhere but on h1, h2, s1; nobody would be left to answer",
+            "webui is well and in rotation nowhere but on h1, h2, s1; nobody would be left to answer",
             id="all that serve",
         ),
         pytest.param(
@@ -116,7 +138,7 @@ def test_one_that_only_one_of_two_gateways_has_back_comes_back() -> None:
             ["h1"],
             EVERYWHERE,
             f"{H2} {S1}",
-            "webui runs nowhere but on h1; nobody would be left to answer",
+            "webui is well and in rotation nowhere but on h1; nobody would be left to answer",
             id="the others are drained",
         ),
         pytest.param(
@@ -124,7 +146,7 @@ def test_one_that_only_one_of_two_gateways_has_back_comes_back() -> None:
             ["h1"],
             {"h1": SERVES, "h2": SICK},
             "",
-            "webui runs nowhere but on h1; nobody would be left to answer",
+            "webui is well and in rotation nowhere but on h1; nobody would be left to answer",
             id="the other one is sick",
         ),
         pytest.param(
@@ -132,7 +154,7 @@ def test_one_that_only_one_of_two_gateways_has_back_comes_back() -> None:
             ["s1", "h1"],
             {"h1": SERVES, "h2": STOPPED, "s1": NOTHING},
             "",
-            "webui runs nowhere but on h1; nobody would be left to answer",
+            "webui is well and in rotation nowhere but on h1; nobody would be left to answer",
             id="the others do not run",
         ),
         pytest.param(
