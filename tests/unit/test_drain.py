@@ -31,8 +31,8 @@ ALL = ["h1", "h2", "s1"]
 def platform(
     nodes: Mapping[str, Any], drained: str, one_of_two: str = "", *, down: str = "", silent: str = ""
 ) -> Platform:
-    """`drained`: the servers that are in maintenance at every gateway, `one_of_two`: at one of two. `down`: those that do
-    not pass a gateway's check. `silent`: the datacenter whose gateways do not answer."""
+    """`drained`: the servers that are in maintenance at every gateway, `one_of_two`: at one of two. `down`: those that
+    pass no gateway's check. `silent`: the datacenter whose gateways do not answer."""
     servers = [f"{name}.{number}.{slot}" for name in ALL for number in (0, 1) for slot in "ab"]
     tables = [
         {
