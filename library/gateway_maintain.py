@@ -63,9 +63,12 @@ services:
 
 import re
 from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.qianjiang import system_file
+from ansible.module_utils.qianjiang import durable, system_file
 from ansible.module_utils.qianjiang.change import Change, difference
 from ansible.module_utils.qianjiang.haproxy import (
     SOCKETS,
@@ -108,6 +111,42 @@ def refused(message: str) -> str:
     return ""
 
 
+class Maintained(NamedTuple):
+    """What changes, and the services that then are in maintenance, with their messages."""
+
+    changes: list[Change]
+    services: dict[str, str]
+
+
+def maintain(runtime: Runtime, path: str, backend: str, message: str, *, check: bool) -> Maintained:
+    """Compare and apply, with no other one beside it: it would write back what this one has just changed."""
+    with nullcontext() if check else durable.exclusive(Path(path)):
+        file = system_file.read(path) or SystemFile("")
+        current: dict[str, Messages] = {path: parse_map(file.content)}
+        services = {name: text for name, text in current[path].items() if name != backend}
+        services |= {backend: message} if message else {}
+        down = ""
+        try:
+            # One that is gone from the configuration can still be ended
+            if message:
+                runtime.servers(backend)
+            current[RUNNING] = runtime.entries(path)
+        except (NoBackendError, NoMapError):
+            if not check:
+                raise
+        except UnreachableError as error:
+            down = str(error)
+        changes = plan(backend, message, current)
+        if not check:
+            if any(change["name"] == path for change in changes):
+                system_file.write(path, SystemFile(written(services)))
+            if any(change["name"] == RUNNING for change in changes):
+                runtime.replace(path, services)
+            if down:
+                raise HAProxyError(f"{down}. It holds from HAProxy's next start, as {path} says so")
+    return Maintained(changes, services)
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
@@ -120,41 +159,18 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
-    backend, path = params["backend"], params["map"]
     message = params["message"].strip()
     if problem := refused(message):
         module.fail_json(msg=f"gateway_maintain: {problem}")
     runtime = Runtime(params["socket"], params["master_socket"])
-    file = system_file.read(path) or SystemFile("")
-    current: dict[str, Messages] = {path: parse_map(file.content)}
-    services = {name: text for name, text in current[path].items() if name != backend}
-    services |= {backend: message} if message else {}
-    down = ""
     try:
-        try:
-            # One that is gone from the configuration can still be ended
-            if message:
-                runtime.servers(backend)
-            current[RUNNING] = runtime.entries(path)
-        except (NoBackendError, NoMapError):
-            if not module.check_mode:
-                raise
-        except UnreachableError as error:
-            down = str(error)
-        changes = plan(backend, message, current)
-        if not module.check_mode:
-            if any(change["name"] == path for change in changes):
-                system_file.write(path, SystemFile(written(services)))
-            if any(change["name"] == RUNNING for change in changes):
-                runtime.replace(path, services)
-            if down:
-                raise HAProxyError(f"{down}. It holds from HAProxy's next start, as {path} says so")
+        done = maintain(runtime, params["map"], params["backend"], message, check=module.check_mode)
     except (HAProxyError, OSError) as error:
         module.fail_json(msg=f"gateway_maintain: {error}")
     module.exit_json(
-        changed=bool(changes),
-        services=services,
-        diff=difference(changes),
+        changed=bool(done.changes),
+        services=done.services,
+        diff=difference(done.changes),
     )
 
 

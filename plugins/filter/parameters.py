@@ -16,6 +16,10 @@ from ansible.utils.vars import load_extra_vars
 # Of shorter names too many others are near
 SHORTEST = 5
 NEAR = 0.85
+# The verbs of a plan that look at a parameter; what is not here is for all of them
+VERBS = {"to": ("rollback",), "release": ("rollout", "restart"), "target": ("drain", "undrain")}
+# maintenance.yml ends with it
+MAY_BE_EMPTY = ("message",)
 
 
 def parameter_errors(parameters: Iterable[str], given: Mapping[Any, Any] | None = None) -> list[str]:
@@ -25,13 +29,39 @@ def parameter_errors(parameters: Iterable[str], given: Mapping[Any, Any] | None 
     """
     known = list(parameters)
     long = [name for name in known if len(name) >= SHORTEST]
-    # As Ansible read them when it began
-    variables = load_extra_vars(DataLoader()) if given is None else given
-    names = [str(name) for name, value in variables.items() if isinstance(value, str) and name not in known]
+    names = [str(name) for name, value in _given(given).items() if isinstance(value, str) and name not in known]
     near = {name: get_close_matches(name.lower(), long, n=1, cutoff=NEAR) for name in names}
     return [
         f"{name}: expected one of {', '.join(known)}; did you mean {found[0]}?" for name, found in near.items() if found
     ]
+
+
+def use_errors(parameters: Iterable[str], verb: str, given: Mapping[Any, Any] | None = None) -> list[str]:
+    """`[service, to] | use_errors("rollback")`: those that are empty, as by a variable of a shell that is not set, and
+    would take everything; those that this verb does not look at; and the words of a text that have become variables.
+    """
+    variables = _given(given)
+    values = {name: str(value).strip() for name, value in variables.items() if name in set(parameters)}
+    empty = [name for name, value in values.items() if not value and name not in MAY_BE_EMPTY]
+    ignored = [name for name, value in values.items() if value and verb not in VERBS.get(name, (verb,))]
+    return [
+        *(f"{name}: expected a value, got an empty one; leave -e {name}= out if that is meant" for name in empty),
+        *(
+            f"{name}: expected by {' and '.join(VERBS[name])} only, got -e {name}={values[name]} for a {verb}"
+            for name in ignored
+        ),
+        *(
+            f'{name}: expected the name of a variable; a text with "=" is taken apart, so give it as JSON, '
+            '-e \'{"message": "…"}\''
+            for name in map(str, variables)
+            if not name.isidentifier()
+        ),
+    ]
+
+
+def _given(given: Mapping[Any, Any] | None) -> Mapping[Any, Any]:
+    """As Ansible read them when it began, where no others are given."""
+    return load_extra_vars(DataLoader()) if given is None else given
 
 
 def target_errors(target: Any, groups: Mapping[str, Iterable[str]]) -> list[str]:
@@ -49,4 +79,4 @@ class FilterModule:
     """Ansible's entry point."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"parameter_errors": parameter_errors, "target_errors": target_errors}
+        return {"parameter_errors": parameter_errors, "target_errors": target_errors, "use_errors": use_errors}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import getpass
 import grp
 import os
@@ -112,6 +113,27 @@ def test_closed_and_opened_again(place: Callable[[FakeRuntime], Place]) -> None:
     assert here.path.read_text() == "api closed\n"
     assert here.fake.map == {"api": "closed"}
     assert not here.run("")["changed"]
+
+
+def test_two_at_once_do_not_undo_each_other(
+    place: Callable[[FakeRuntime], Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = place(FakeRuntime(api="closed"))
+    alone: list[bool] = []
+
+    def entries(_: str) -> dict[str, str]:
+        folder = os.open(here.path.parent, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            alone.append(True)
+        finally:
+            os.close(folder)
+        return dict(here.fake.map)
+
+    monkeypatch.setattr(here.fake, "entries", entries)
+    here.run("soon")
+    assert alone == [True]
 
 
 def test_check_mode_changes_nothing(place: Callable[[FakeRuntime], Place]) -> None:

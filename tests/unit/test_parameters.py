@@ -60,6 +60,46 @@ def test_what_ansible_was_given_is_what_is_looked_at() -> None:
     assert "sevice: expected one of" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("verb", "given", "message"),
+    [
+        pytest.param("rollback", {"service": "webui", "to": "r3"}, None, id="right"),
+        pytest.param("rollout", {"services": "", "message": ""}, None, id="not asked for, or an end"),
+        pytest.param(
+            "undrain", {"target": " "}, "target: expected a value, got an empty one; leave -e target= out", id="all"
+        ),
+        pytest.param(
+            "rollback", {"service": ""}, "service: expected a value, got an empty one; leave", id="every service"
+        ),
+        pytest.param(
+            "rollout",
+            {"message": "See", "https://s.example/?id": "7", "_raw_params": "for more"},
+            'https://s.example/?id: expected the name of a variable; a text with "=" is taken apart, so give it as',
+            id="a part of the message",
+        ),
+        pytest.param("rollout", {"to": "r3"}, "to: expected by rollback only, got -e to=r3 for a rollout", id="to"),
+        pytest.param(
+            "rollback",
+            {"release": "v1"},
+            "release: expected by rollout and restart only, got -e release=v1 for a rollback",
+            id="release",
+        ),
+        pytest.param("rollout", {"target": "h1"}, "target: expected by drain and undrain only, got -e", id="target"),
+    ],
+)
+def test_what_would_be_ignored_is_refused(verb: str, given: dict[str, str], message: str | None) -> None:
+    names = ["service", "to", "release", "target", "message"]
+    found = FILTERS.use_errors(names, verb, given)
+    assert [one[: len(message or "")] for one in found] == [message] * bool(message)
+
+
+def test_the_verb_is_that_of_the_playbook() -> None:
+    said = play(
+        ROOT / "playbooks/rollback.yml", ROOT / "inventories/lab/hosts.yml", "--check", service="webui", release="v1"
+    )
+    assert "release: expected by rollout and restart only, got -e release=v1 for a rollback" in said.stdout
+
+
 @pytest.mark.parametrize("target", ["", "h1", "h1,s1", "shanghai", "h1:shanghai", "all:!h1", "~h.", "h*", "all[0]"])
 def test_targets_that_are_there(target: str) -> None:
     assert FILTERS.target_errors(target, GROUPS) == []
