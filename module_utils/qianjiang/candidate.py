@@ -147,9 +147,8 @@ def apply(
             engine.create(create_body(spec), name)
         elif decision.action == "move":
             _move(engine, name, decision.slot, spec["host_port"])
-        elif decision.action == "start":
-            # as for a new one: ending is failing, not a reason to start once more
-            engine.set_restart(name, "no")
+        # A stopped one keeps its restart policy, by which it is known as proven, whatever happens to this run. When it
+        # ends and the engine starts it again, `observe` sees that
         if decision.action != "adopt":
             engine.start(name)
         started_at = ((engine.inspect(name) or {}).get("State") or {}).get("StartedAt", "")

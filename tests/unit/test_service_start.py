@@ -261,14 +261,10 @@ def test_the_engine_has_no_verdict_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result["probes"] == {"container": "healthy", "port": "open"}
 
 
-def test_one_started_again_must_prove_itself_like_a_new_one() -> None:
+def test_one_started_again_stays_proven_though_the_run_is_killed() -> None:
     engine = FakeEngine({})
     apply(cast(Engine, engine), DECISION._replace(action="start"), SPEC, PARAMETERS, serves=False)
-    assert engine.calls == [
-        ("set_restart", "webui.0.r7", "no"),
-        ("start", "webui.0.r7"),
-        ("set_restart", "webui.0.r7", "unless-stopped"),
-    ]
+    assert engine.calls == [("start", "webui.0.r7"), ("set_restart", "webui.0.r7", "unless-stopped")]
 
 
 def test_a_failed_candidate_is_removed_and_its_last_words_are_told() -> None:
@@ -423,7 +419,7 @@ def test_a_moved_one_is_made_again_in_the_other_slot_and_the_old_one_stays() -> 
     [
         pytest.param(
             "start",
-            ["set_restart no", "start", "set_restart unless-stopped", "stop 10"],
+            ["start", "set_restart unless-stopped", "stop 10"],
             "it was stopped again, and is kept; what serves was not touched",
             id="a kept one is kept",
         ),
