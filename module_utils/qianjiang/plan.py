@@ -306,7 +306,8 @@ def _plan_service(plan: Plan, name: str, platform: Platform, place: Place) -> No
     if pull and image not in plan["images"].setdefault(place.datacenter, []):
         plan["images"][place.datacenter].append(image)
     if service["gateway"]:
-        for replica in replicas:
+        # What serves and has ended is started where it is: held, it would count as drained if it did not come back
+        for replica in (one for one in replicas if not (one["start"] and one["container"] == one["current"])):
             server = server_name(place.node, replica["replica"], idle_slot(replica))
             if not _is_held(name, server, platform.gateways.get(place.datacenter, ())):
                 plan["holds"].setdefault(place.datacenter, []).append({"backend": name, "server": server})

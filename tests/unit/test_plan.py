@@ -511,6 +511,13 @@ def test_a_rollback_brings_back_what_was_kept(seen: dict[str, Any], expected: tu
     assert planned["images"] == {}
 
 
+def test_what_serves_and_has_ended_is_not_held_before_it_is_started_again() -> None:
+    ended = node(replica(running(2, digest=OLD, running=False)), highest=4, kept=[kept(3)])
+    planned = plan({"h1": ended}, "rollback", to="r2", digests={}, gateways={"hangzhou": [gateway(h1="a")]})
+    assert changes(planned, "h1") == ("webui.0.r2", "a", True, True, [])
+    assert planned["holds"] == {}
+
+
 def test_a_rollback_leaves_nodes_that_are_there_alone_and_goes_everywhere_at_once() -> None:
     services = catalogue(webui={"update": {"bake_time": 60, "canary": 1}})
     nodes = {"h1": GONE_BACK, "h2": KEEPS, "s1": KEEPS}
