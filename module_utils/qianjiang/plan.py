@@ -243,7 +243,7 @@ def _assert_possible(verb: str, order: Sequence[str], platform: Platform, policy
             f"the clock of {wrong} is {abs(clocks[wrong] - middle):.0f} s off; locks and certificates need right ones: "
             "mend its time synchronisation"
         )
-    levels = ranks(platform.services, order)
+    levels = ranks(platform.services, order) if verb in TARGETS else []
     if len(levels) > MAX_STAGES:
         deep = levels[-1][0]
         raise PlanError(

@@ -142,10 +142,20 @@ def restart_target(name: str, platform: Platform, _to: str = "") -> Target:
 
 
 def scale_target(name: str, platform: Platform, _to: str = "") -> Target:
-    """The oldest release that serves. Raises PlanError where none does, or the catalogue has changed since."""
-    replicas = [one for service in _found(name, platform.nodes) for one in service["replicas"] if one["current"]]
+    """The oldest release that serves.
+
+    Raises PlanError where none does, where a new replica could be of one of several, or the catalogue has changed since.
+    """
+    wanted = [one for service in _found(name, platform.nodes) for one in service["replicas"]]
+    replicas = [one for one in wanted if one["current"]]
     if not replicas:
         raise PlanError(f"{name}: nothing runs that could be scaled; roll it out first (playbooks/rollout.yml)")
+    releases = sorted({int(one["current"]["release"]) for one in replicas})
+    if len(releases) > 1 and len(replicas) < len(wanted):
+        raise PlanError(
+            f"{name}: {' and '.join(f'r{release}' for release in releases)} serve, so that it is open which one a new "
+            "replica is of; roll it out everywhere first (playbooks/rollout.yml), or back"
+        )
     first = min(replicas, key=lambda one: int(one["current"]["release"]))
     oldest = first["current"]
     # What the catalogue names as the image has it already is another hash, and no difference that a rollout would mend

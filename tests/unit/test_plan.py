@@ -518,6 +518,13 @@ def test_what_serves_and_has_ended_is_not_held_before_it_is_started_again() -> N
     assert planned["holds"] == {}
 
 
+@pytest.mark.parametrize("verb", ["drain", "undrain", "retire"])
+def test_who_depends_on_whom_is_for_rollouts_alone(verb: str) -> None:
+    request: Any = {"verb": verb, "order": list("abcde"), "names": ["report"], "nodes": ["h1"]}
+    seen = {"h1": {"services": {}, "orphans": []}}
+    assert not plan_rollout(request, platform(seen, services=CHAIN), POLICY)["changed"]
+
+
 def test_a_rollback_leaves_nodes_that_are_there_alone_and_goes_everywhere_at_once() -> None:
     services = catalogue(webui={"update": {"bake_time": 60, "canary": 1}})
     nodes = {"h1": GONE_BACK, "h2": KEEPS, "s1": KEEPS}

@@ -212,6 +212,11 @@ def test_a_catalogue_that_names_what_the_image_says_already_is_scaled() -> None:
     [
         ({"h1": BARE}, "webui: nothing runs that could be scaled; roll it out first (playbooks/rollout.yml)"),
         (
+            {"h1": on(2, 4, OLD), "h2": on(3, 4), "s1": BARE},
+            "webui: r2 and r3 serve, so that it is open which one a new replica is of; roll it out everywhere first "
+            "(playbooks/rollout.yml), or back",
+        ),
+        (
             {"h1": node(replica(running(3, configuration="other"), differences=[IMAGE, USER]), highest=3)},
             "webui: the catalogue has another configuration than r3, which serves; "
             "roll it out first (playbooks/rollout.yml --check --diff says what differs)",
