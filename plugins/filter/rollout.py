@@ -265,13 +265,11 @@ def same_as_saved(found: Mapping[str, Any], file: str) -> Mapping[str, Any]:
         raise AnsibleFilterError(f"plan: cannot read {file}: {error}") from None
     if not isinstance(saved, dict):
         raise AnsibleFilterError(f"plan: {file} holds no plan; make a new one (playbooks/plan.yml)")
-    if saved != json.loads(json.dumps(found)):
-        before, after = set(saved.get("summary", [])), set(found["summary"])
-        told = [f"no longer: {line}" for line in sorted(before - after)]
-        told += [f"new: {line}" for line in sorted(after - before)]
+    told = _differences(saved, found)
+    if told:
         raise AnsibleFilterError(
             f"plan: the platform or the catalogue has changed since {file} was saved, so it is not applied; "
-            "make a new one (playbooks/plan.yml). " + "; ".join(told or ["the steps differ in details"])
+            f"make a new one (playbooks/plan.yml). {told}"
         )
     return found
 
@@ -279,6 +277,25 @@ def same_as_saved(found: Mapping[str, Any], file: str) -> Mapping[str, Any]:
 def plan_revert(found: Any, failures: Mapping[str, Any], platform: Mapping[str, Any]) -> Any:
     """module_utils/qianjiang/plan.py: what goes back after these failures."""
     return plan.revert_plan(found, failures, platform["nodes"], platform["services"])
+
+
+def same_as_before(found: Mapping[str, Any], before: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The plan, when it is still the one that the pre_rollout hook was asked about."""
+    told = _differences(before, found)
+    if told:
+        raise AnsibleFilterError(
+            f"the platform has changed while pre_rollout was asked, so nothing is changed; run it again. {told}"
+        )
+    return found
+
+
+def _differences(before: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    """How a plan is another one, in words; "" when it is the same."""
+    if json.loads(json.dumps(before)) == json.loads(json.dumps(found)):
+        return ""
+    then, now = set(before.get("summary", [])), set(found["summary"])
+    told = [f"no longer: {line}" for line in sorted(then - now)] + [f"new: {line}" for line in sorted(now - then)]
+    return "; ".join(told or ["the steps differ in details"])
 
 
 def also_failed(before: Mapping[str, Any], stage: int | str, reason: str) -> dict[str, Any]:
@@ -448,6 +465,7 @@ class FilterModule:
             "removed_services": step_arguments.removed_services,
             "results_of": results_of,
             "rollout_records": rollout_records,
+            "same_as_before": same_as_before,
             "same_as_saved": same_as_saved,
             "selected": selected,
             "silent_gateways": silent_gateways,

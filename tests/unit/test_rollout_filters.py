@@ -278,6 +278,16 @@ def test_a_saved_plan_that_still_holds_is_applied(tmp_path: Path) -> None:
 CHANGED = plan({**EVERYWHERE, "h1": node(replica(running(3)), highest=3)})
 
 
+def test_a_plan_that_was_asked_about_must_still_hold() -> None:
+    assert FILTERS["same_as_before"](PLAN, json.loads(json.dumps(PLAN))) == PLAN
+    with pytest.raises(AnsibleFilterError) as error:
+        FILTERS["same_as_before"](PLAN, PLAN | {"holds": {"hangzhou": []}})
+    assert error.value.message == (
+        "the platform has changed while pre_rollout was asked, so nothing is changed; run it again. "
+        "the steps differ in details"
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "found", "message"),
     [

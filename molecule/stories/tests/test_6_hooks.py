@@ -7,6 +7,8 @@ from pathlib import Path
 
 import story
 
+import lab
+
 NOTE = """
 - name: Note what is told
   ansible.builtin.copy:
@@ -18,6 +20,15 @@ VETO = """
 - name: Say no
   ansible.builtin.fail:
     msg: the freeze is on
+"""
+
+
+DRAIN = """
+- name: Wait for a word, while somebody drains a node
+  ansible.builtin.command:
+    argv: ARGV
+    chdir: PROJECT
+  changed_when: true
 """
 
 
@@ -39,6 +50,17 @@ def test_a_veto_changes_nothing_and_a_success_is_told(tmp_path: Path) -> None:
     assert after["services"]["echo"]["release"] == story.release()
     assert after["nodes"] == list(story.NODES)
     assert not (tmp_path / "on_failure").exists()
+
+
+def test_what_changes_while_it_is_asked_is_not_undone(tmp_path: Path) -> None:
+    number, change, node = story.release(), story.catalogue(env={"VERSION": "asked for long"}), story.NODES[1]
+    argv = story.command("drain", [*story.catalogue(), "--extra-vars", f"target={node}"])
+    drain = DRAIN.replace("ARGV", json.dumps(argv)).replace("PROJECT", str(lab.PROJECT))
+    told = story.refused("rollout", *change, *hooks(tmp_path, pre_rollout=drain))
+    assert "has changed while pre_rollout was asked" in told
+    assert story.release() == number
+    assert not any(story.locks().values())
+    story.done("undrain", *story.catalogue(), "--extra-vars", f"target={node}")
 
 
 def test_a_failure_is_told(tmp_path: Path) -> None:
