@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -14,14 +14,15 @@ from ansible.module_utils.qianjiang.plan import Failure, Plan, Replica, Step
 Nodes = Mapping[str, Mapping[str, Any]]
 
 
-def asked_for(plan: Plan, nodes: Nodes) -> dict[str, dict[str, Any]]:
+def asked_for(plan: Plan, nodes: Nodes, failures: Mapping[str, Failure]) -> dict[str, dict[str, Any]]:
     """The observed nodes, compared with what the plan asks for where that is not what the catalogue asks for.
 
-    What the plan removed is no orphan any more: a removal that fails ends the run before this.
+    What the plan removed is no orphan any more, except on a node where it failed.
     """
     gone = {
         (node, name)
         for node, removals in plan["removals"].items()
+        if node not in failures
         for removal in removals
         for name in removal["containers"]
     }
@@ -95,12 +96,14 @@ def records(
     deployer: Mapping[str, Any],
     started_at: str,
     places: Mapping[str, str],
+    problems: Sequence[str] = (),
     now: datetime | None = None,
 ) -> list[dict[str, Any]]:
     """The rollout's record and one for each replica that it was to change (module_utils/qianjiang/record.py).
 
     `nodes`: what runs now. `revert`: the plan that took back what had moved, if there was one. `cut`: sessions cut by
-    node. `places`: the datacenter of each node. `started_at`: ISO 8601.
+    node. `places`: the datacenter of each node. `started_at`: ISO 8601. `problems`: why the run does not end well,
+    failures among them; what the report says.
     """
     finished = now or datetime.now(timezone.utc)
     seconds = round((finished - datetime.fromisoformat(started_at)).total_seconds(), 1)
@@ -133,7 +136,7 @@ def records(
                         "reason": first_line(reason),
                     }
                 )
-    succeeded = not failures and all(line["result"] == "succeeded" for line in lines)
+    succeeded = not failures and not problems and all(line["result"] == "succeeded" for line in lines)
     rollout = shared | {
         "kind": "rollout",
         "verb": plan["verb"],
@@ -148,7 +151,8 @@ def records(
         }
         | _without_release(plan),
         "datacenters": list(dict.fromkeys(places.get(node, "") for node in concerned(plan))),
-        "reasons": [f"{node}: {first_line(failure['reason'])}" for node, failure in failures.items()],
+        "reasons": [f"{node}: {first_line(failure['reason'])}" for node, failure in failures.items()]
+        or [first_line(problem) for problem in problems],
         "cut": sum(cut.values()),
     }
     return [rollout, *lines]

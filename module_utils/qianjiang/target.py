@@ -144,7 +144,7 @@ def restart_target(name: str, platform: Platform, _to: str = "") -> Target:
 def scale_target(name: str, platform: Platform, _to: str = "") -> Target:
     """The oldest release that serves.
 
-    Raises PlanError where none does, where a new replica could be of one of several, or the catalogue has changed since.
+    Raises PlanError where none does, a new replica could be of one of several, or the catalogue has changed since.
     """
     wanted = [one for service in _found(name, platform.nodes) for one in service["replicas"]]
     replicas = [one for one in wanted if one["current"]]

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -242,7 +242,12 @@ def hook_host(found: Mapping[str, Any], hook: str, hostvars: Mapping[str, Any]) 
     hooks = hostvars["localhost"].get("rollout_hooks") or {} if "localhost" in hostvars else {}
     if hook not in hooks or not found.get("changed"):
         return []
-    failed = any("service_failure" in hostvars[node] for node in outcome.concerned(found))
+    nodes = outcome.concerned(found)
+    failed = bool(
+        any("service_failure" in hostvars[node] for node in nodes)
+        or any((hostvars[node].get("rollout_conclusion") or {}).get("problems") for node in nodes)
+        or first_unreachable(nodes, hostvars, "rollout_recorded")
+    )
     due = {"pre_rollout": True, "post_rollout": not failed, "on_failure": failed}
     return list(found["leads"][:1]) if due[hook] else []
 
@@ -274,11 +279,6 @@ def same_as_saved(found: Mapping[str, Any], file: str) -> Mapping[str, Any]:
     return found
 
 
-def plan_revert(found: Any, failures: Mapping[str, Any], platform: Mapping[str, Any]) -> Any:
-    """module_utils/qianjiang/plan.py: what goes back after these failures."""
-    return plan.revert_plan(found, failures, platform["nodes"], platform["services"])
-
-
 def same_as_before(found: Mapping[str, Any], before: Mapping[str, Any]) -> Mapping[str, Any]:
     """The plan, when it is still the one that the pre_rollout hook was asked about."""
     told = _differences(before, found)
@@ -296,6 +296,11 @@ def _differences(before: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     then, now = set(before.get("summary", [])), set(found["summary"])
     told = [f"no longer: {line}" for line in sorted(then - now)] + [f"new: {line}" for line in sorted(now - then)]
     return "; ".join(told or ["the steps differ in details"])
+
+
+def plan_revert(found: Any, failures: Mapping[str, Any], platform: Mapping[str, Any]) -> Any:
+    """module_utils/qianjiang/plan.py: what goes back after these failures."""
+    return plan.revert_plan(found, failures, platform["nodes"], platform["services"])
 
 
 def also_failed(before: Mapping[str, Any], stage: int | str, reason: str) -> dict[str, Any]:
@@ -362,6 +367,7 @@ def rollout_records(
     deployer: Mapping[str, Any],
     started_at: str,
     places: Mapping[str, str],
+    problems: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """module_utils/qianjiang/outcome.py: what goes on record."""
     return list(
@@ -374,6 +380,7 @@ def rollout_records(
             deployer=deployer,
             started_at=started_at,
             places=places,
+            problems=problems,
         )
     )
 
@@ -401,17 +408,25 @@ def status_report(
     failures: Mapping[str, Any],
     asked: Iterable[str],
     found: Any = None,
+    origin_away: str = "",
 ) -> dict[str, Any]:
     """The status for the report callback; `behind` says why nodes failed and what is not on its release.
 
     `found`: the plan, where the report is of one: then only the services that it is about can be behind.
+    `origin_away`: why the origin's host was not asked for the newest images.
     """
     if found:
-        observed = outcome.asked_for(found, observed)
+        observed = outcome.asked_for(found, observed, failures)
     requested = list(found["services"]) if found else None
     seen = status(services, datacenters, observed, gateways, asked=asked, requested=requested)
     behind = [f"{node}: {failure['reason']}" for node, failure in failures.items()] + seen["behind"]
-    return {"columns": COLUMNS, "rows": seen["rows"], "notes": seen["notes"] + behind, "behind": behind}
+    if found and found["verb"] in plan.REMOVING:
+        told = {line.partition(":")[0] for line in behind}
+        behind += [f"{node}: could not be reached; what it has stays" for node in found["away"] if node not in told]
+    notes = seen["notes"] + behind
+    if origin_away and not found:
+        notes.append(f"whether these are the newest images is not known: the origin's host {origin_away}")
+    return {"columns": COLUMNS, "rows": seen["rows"], "notes": notes, "behind": behind}
 
 
 def failure_reason(result: Mapping[str, Any]) -> str:

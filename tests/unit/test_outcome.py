@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -75,6 +75,7 @@ def recorded(
     failures: Mapping[str, Any] | None = None,
     planned: Plan = PLAN,
     revert: Plan | None = None,
+    problems: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     found = records(
         planned,
@@ -85,6 +86,7 @@ def recorded(
         deployer=DEPLOYER,
         started_at=START,
         places=PLACES,
+        problems=problems,
         now=END,
     )
     record.check(found)
@@ -195,15 +197,31 @@ RETURNED = plan({"h1": node(replica(running(2)), highest=2, kept=[kept(1)])}, "r
 )
 def test_a_rollback_is_compared_with_what_it_asks_for(current: dict[str, Any] | None, differences: list[Any]) -> None:
     seen = {"h1": node(replica(current, differences=[TITLE]), highest=3)}
-    assert asked_for(RETURNED, seen)["h1"]["services"]["webui"]["replicas"][0]["differences"] == differences
+    assert asked_for(RETURNED, seen, {})["h1"]["services"]["webui"]["replicas"][0]["differences"] == differences
     assert seen["h1"]["services"]["webui"]["replicas"][0]["differences"] == [TITLE]
 
 
 def test_a_rollout_is_compared_with_the_catalogue_and_so_are_other_services() -> None:
     seen = {"h1": node(replica(running(3), differences=[TITLE]), highest=3)}
-    assert asked_for(PLAN, seen) == seen
+    assert asked_for(PLAN, seen, {}) == seen
     other = {"h1": {"services": {"store": seen["h1"]["services"]["webui"]}, "orphans": []}}
-    assert asked_for(RETURNED, other) == other
+    assert asked_for(RETURNED, other, {}) == other
+
+
+def test_what_was_to_go_and_is_still_there_is_an_orphan() -> None:
+    orphan = {"service": "report", "container": "report.0.r1", "replica": 0, "running": True}
+    seen = {"h1": AFTER | {"orphans": [orphan]}, "s1": AFTER | {"orphans": [orphan]}}
+    retired = cast(Plan, PLAN | {"verb": "retire", "removals": {name: [removal("report")] for name in seen}})
+    left = asked_for(retired, seen, {"s1": {"stage": -1, "reason": "the node is away"}})
+    assert {name: found["orphans"] for name, found in left.items()} == {"h1": [], "s1": [orphan]}
+
+
+def test_what_does_not_end_well_is_not_on_record_as_a_success() -> None:
+    sick = ["s1: webui.0: r3 is unhealthy\nits log"]
+    rollout, *_ = recorded({"h1": AFTER, "s1": AFTER}, problems=sick)
+    assert (rollout["result"], rollout["reasons"]) == ("failed", ["s1: webui.0: r3 is unhealthy"])
+    rollout, *_ = recorded({"h1": AFTER, "s1": AFTER}, {"s1": WHY}, problems=["s1: why", *sick])
+    assert [reason[:9] for reason in rollout["reasons"]] == ["s1: webui"]
 
 
 def test_what_is_drained_or_retired_is_on_record_without_a_release() -> None:

@@ -620,6 +620,21 @@ def test_a_report_names_who_failed_and_who_is_behind() -> None:
     assert [len(row) for row in found["rows"]] == [len(found["columns"])] * 2
 
 
+def test_what_could_not_be_compared_is_told() -> None:
+    arguments = [{"webui": SERVICES["webui"]}, DATACENTERS, platform({"h1": RIGHT})["nodes"], {}, {}, ["h1"]]
+    told = FILTERS["status_report"](*arguments, origin_away="could not be reached: Connection timed out")
+    assert told["notes"] == [
+        "whether these are the newest images is not known: the origin's host could not be reached: Connection timed out"
+    ]
+    assert told["behind"] == []
+
+
+def test_a_node_that_was_away_keeps_what_was_to_go() -> None:
+    retired = PLAN | {"verb": "retire", "services": {}, "away": ["s1"]}
+    behind = report({"h1": RIGHT, "h2": RIGHT}, retired)["behind"]
+    assert behind == ["s1: could not be reached; what it has stays"]
+
+
 def test_after_a_rollback_the_release_asked_for_is_right_whatever_the_catalogue_says() -> None:
     nodes = {"h1": node(replica(running(3)), highest=3, kept=[kept(2)])}
     returned = plan(nodes, "rollback")
@@ -687,9 +702,25 @@ def test_the_document_names_what_runs_and_holds_no_configuration() -> None:
 def test_who_calls_a_hook(hook: str, changed: bool, failed: bool, expected: list[str]) -> None:
     found = {"changed": changed, "leads": ["h1", "s1"], "nodes": ["h1", "s1"], "switches": {"h2": []}, "removals": {}}
     nodes = {"h1": {}, "h2": {"service_failure": {"stage": 0, "reason": "x"}} if failed else {}, "s1": {}}
+    nodes["s1"] = {"rollout_conclusion": {"problems": []}, "rollout_recorded": {"appended": 3}}
     hostvars = {**nodes, "localhost": {"rollout_hooks": {hook: {"tasks": "a.yml"}}}}
     assert FILTERS["hook_host"](found, hook, hostvars) == expected
     assert FILTERS["hook_host"](found, hook, {**nodes, "localhost": {}}) == []
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        pytest.param({"rollout_conclusion": {"problems": ["h1: webui.0: r3 is unhealthy"]}}, id="not well in the end"),
+        pytest.param({"rollout_recorded": UNREACHABLE}, id="not on record"),
+    ],
+)
+def test_a_run_that_does_not_end_well_is_no_success_to_hooks(known: dict[str, Any]) -> None:
+    found = {"changed": True, "leads": ["h1"], "nodes": ["h1"], "switches": {}, "removals": {}}
+    hooks = {"rollout_hooks": {"post_rollout": {"tasks": "a.yml"}, "on_failure": {"tasks": "a.yml"}}}
+    hostvars = {"h1": known, "localhost": hooks}
+    called = {hook: FILTERS["hook_host"](found, hook, hostvars) for hook in ("post_rollout", "on_failure")}
+    assert called == {"post_rollout": [], "on_failure": ["h1"]}
 
 
 @pytest.mark.parametrize(
