@@ -1,0 +1,64 @@
+# Copyright: (c) 2026, Qianjiangyuan Deploy contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The role docker_engine: what it decides from its variables and a host's facts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible.modules import find
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
+
+from support import ROOT
+
+ROLE = ROOT / "roles/docker_engine"
+DEBIAN = {
+    "distribution": "Debian",
+    "distribution_major_version": "12",
+    "distribution_release": "bookworm",
+    "os_family": "Debian",
+    "packages": {},
+    "service_mgr": "systemd",
+}
+
+
+def rendered(text: str, facts: dict[str, Any], **variables: Any) -> Any:
+    """The template's value on a host with these facts."""
+    known: dict[str, Any] = {"ansible_facts": facts}
+    for file in ("defaults/main.yml", "vars/main.yml"):
+        known |= DataLoader().load_from_file(str(ROLE / file), trusted_as_template=True)
+    return Templar(loader=DataLoader(), variables=known | variables).template(trust_as_template(text))
+
+
+def task(file: str, name: str) -> Any:
+    """A task of the role."""
+    tasks = yaml.safe_load((ROLE / "tasks" / file).read_text(encoding="utf-8"))
+    (found,) = [each for each in tasks if each["name"] == name]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("deb [arch=amd64 signed-by=/etc/apt/keyrings/docker.gpg] REPOSITORY bookworm stable", True),
+        ("deb REPOSITORY/ bookworm stable\n", True),
+        ("Types: deb\nURIs: REPOSITORY\nSuites: bookworm\n", True),
+        ("Types: deb\nURIs: https://deb.example.com\n REPOSITORY\nSuites: bookworm\n", True),
+        ("# deb REPOSITORY bookworm stable", False),
+        ("deb REPOSITORY-archive bookworm stable", False),
+        ("deb https://deb.debian.org/debian bookworm main", False),
+    ],
+)
+def test_another_source_of_dockers_repository_is_found(tmp_path: Path, source: str, found: bool) -> None:
+    file = tmp_path / "other.list"
+    file.write_text(source.replace("REPOSITORY", "https://download.docker.com/linux/debian"))
+    look = task("repository-Debian.yml", "Look for other sources of Docker's repository")
+
+    pattern = rendered(look["ansible.builtin.find"]["contains"], DEBIAN)
+
+    assert find.contentfilter(file, pattern, None) is found
