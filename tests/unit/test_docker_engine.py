@@ -62,3 +62,33 @@ def test_another_source_of_dockers_repository_is_found(tmp_path: Path, source: s
     pattern = rendered(look["ansible.builtin.find"]["contains"], DEBIAN)
 
     assert find.contentfilter(file, pattern, None) is found
+
+
+@pytest.mark.parametrize(
+    ("source", "packages", "errors"),
+    [
+        ("distribution", [], []),
+        ("distribution", ["docker.io"], []),
+        ("docker", ["docker-ce", "docker-ce-cli", "containerd.io"], []),
+        (
+            "distribution",
+            ["docker-ce", "docker-ce-cli", "containerd.io"],
+            [
+                "docker_engine_source: distribution would replace the host's docker-ce, docker-ce-cli;"
+                " set it to docker, or remove them first"
+            ],
+        ),
+        (
+            "docker",
+            ["docker.io"],
+            [
+                "docker_engine_source: docker would replace the host's docker.io;"
+                " set it to distribution, or remove them first"
+            ],
+        ),
+    ],
+)
+def test_the_other_sources_engine_is_not_replaced(source: str, packages: list[str], errors: list[str]) -> None:
+    facts = DEBIAN | {"packages": {name: [{"version": "1"}] for name in packages}}
+
+    assert rendered("{{ __docker_engine_errors }}", facts, docker_engine_source=source) == errors

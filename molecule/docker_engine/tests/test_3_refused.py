@@ -10,12 +10,14 @@ from engines import Engine, apply, changes, containers, message, with_settings
 
 Engines = list[Engine]
 WRONG: dict[str, Any] = {
+    "docker_engine_source": "docker",
     "docker_engine_daemon": {"insecure-registries": ["registry.lab:5000"]},
     "docker_engine_registry_cas": {"https://registry.lab": "x"},
     "docker_engine_proxy": {"http": "proxy.lab:3128"},
     "docker_engine_timeout": 0,
 }
 WORDS = (
+    "docker_engine_source: docker would replace the host's docker.io",
     "docker_engine_daemon.insecure-registries: not allowed",
     "docker_engine_registry_cas: each key is host or host:port, got https://registry.lab",
     "docker_engine_registry_cas: each value is the text of a PEM certificate",
