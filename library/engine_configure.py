@@ -16,6 +16,7 @@ description:
   - A new C(daemon.json) is checked with C(dockerd --validate) before anything is touched, where the engine has it (23.0
     and later). An engine that does not answer with the new files gets the old ones back, and the module fails with
     the engine's own error.
+  - A C(data-root) that would leave containers, images or volumes behind is refused before anything is touched.
   - Until the engine has answered, the old files stay beside the new ones as C(*.previous). A run that is killed in
     between is finished by the next one.
 options:
@@ -114,6 +115,8 @@ DROP_IN = Path("etc/systemd/system/docker.service.d/http-proxy.conf")
 SOCKET = Path("run/docker.sock")
 UNIT = "docker.service"
 DATA = "/var/lib/docker"
+# What an engine that was used has in its data-root, as patterns
+USED = {"containers": "containers/*", "images": "image/*/imagedb/content/*/*", "volumes": "volumes/*/_data"}
 VALIDATES_SINCE = 23
 
 
@@ -150,6 +153,12 @@ def ask(path: str) -> bytes | None:
 
 def answers() -> bool:
     return ask("/_ping") == b"OK"
+
+
+def info() -> dict[str, object]:
+    """What the engine says about itself; nothing where it does not answer."""
+    body = ask("/info")
+    return dict(json.loads(body)) if body else {}
 
 
 def previous(path: Path) -> Path:
@@ -200,6 +209,22 @@ def validate(daemon: dict[str, object]) -> None:
         raise EngineError(
             f"dockerd refuses the new daemon.json, nothing was changed: {answer.output.replace(str(file), DAEMON.name)}"
         )
+
+
+def left_behind(desired: settings.Desired, current: settings.Current, engine: dict[str, object]) -> str | None:
+    """What is wrong with a data-root that is not where the engine has its containers, images and volumes."""
+    place = str(engine.get("DockerRootDir") or (current.daemon or {}).get("data-root", DATA))
+    # With userns-remap it is a folder of data-root, named by user and group
+    root = re.sub(r"/[0-9]+\.[0-9]+$", "", place)
+    wanted = str(desired.daemon.get("data-root", DATA))
+    held = {name: len(list((ROOT / place.lstrip("/")).glob(pattern))) for name, pattern in USED.items()}
+    if (ROOT / root.lstrip("/")).resolve() == (ROOT / wanted.lstrip("/")).resolve() or not any(held.values()):
+        return None
+    counts = ", ".join(f"{name} ({count})" for name, count in held.items() if count)
+    return (
+        f"daemon.data-root: {wanted} would leave behind what the engine has in {root}: {counts}."
+        f" Set it to {root}, or stop the engine and move {root} to {wanted} before"
+    )
 
 
 def put(path: Path, text: str | None, mode: int = 0o644) -> None:
@@ -321,9 +346,9 @@ def main() -> None:
     current = read(desired)
     changes = settings.plan(desired, current)
     action = settings.action(changes, desired, current)
-    place = (current.daemon or {}).get("data-root", DATA)
-    if current.daemon and place != desired.daemon.get("data-root", DATA):
-        module.warn(f"data-root changes: images and containers stay in {place}")
+    left = left_behind(desired, current, info()) if changes else None
+    if left:
+        module.fail_json(msg=left, changes=changes)
     try:
         if current.daemon != desired.daemon:
             validate(desired.daemon)

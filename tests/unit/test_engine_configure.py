@@ -208,6 +208,7 @@ class Host:
         self.calls: list[str] = []
         self.refused: set[str] = set()
         self.answers_with: Callable[[str], bool] = lambda _text: True
+        self.info: dict[str, Any] | None = {}
         self.unit = {"ActiveState": "active", "UnitFileState": "enabled", "MainPID": "7"}
         self.version = "Docker version 20.10.24, build 297e128"
         (root / "run").mkdir()
@@ -222,6 +223,8 @@ class Host:
         return self.root / "etc/docker/daemon.json"
 
     def ask(self, path: str) -> bytes | None:
+        if path == "/info":
+            return None if self.info is None else json.dumps(self.info).encode()
         came_up = self.answers_with(self.daemon.read_text() if self.daemon.exists() else "")
         return (b"OK" if path == "/_ping" else b'{"status": "reload"}') if came_up else None
 
@@ -366,20 +369,49 @@ def test_dockerd_validates_before_anything_is_touched(
         assert list((host.root / "run").iterdir()) == []
 
 
-@pytest.mark.parametrize(("place", "warned"), [("/srv/docker", True), ("/var/lib/docker", False)])
-def test_moving_the_data_is_a_warning(
-    host: Host, module: ModuleType, monkeypatch: pytest.MonkeyPatch, place: str, warned: bool
+@pytest.mark.parametrize("running", [False, True])
+@pytest.mark.parametrize("before", [{}, SETTINGS], ids=["no settings before", "settings before"])
+def test_data_is_not_left_behind(
+    host: Host, module: ModuleType, capsys: pytest.CaptureFixture[str], before: dict[str, Any], running: bool
 ) -> None:
-    warnings: list[str] = []  # ansible collects them for the whole process
-    monkeypatch.setattr(module.AnsibleModule, "warn", lambda _self, text: warnings.append(text))
+    host.daemon.write_text(json.dumps(before))
+    host.info = {"DockerRootDir": "/var/lib/docker"} if running else None
+    for folder in ("containers/c1", "containers/c2", "volumes/v1/_data"):
+        (host.root / "var/lib/docker" / folder).mkdir(parents=True)
 
-    with (
-        patch_module_args({"_ansible_check_mode": True, "daemon": {**SETTINGS, "data-root": place}}),
-        pytest.raises(SystemExit),
-    ):
-        module.main()
+    for check in (True, False):
+        result = run_module(module, capsys, check=check, daemon={**SETTINGS, "data-root": "/data/docker"})
 
-    assert warnings == ["data-root changes: images and containers stay in /var/lib/docker"] * warned
+        assert result["msg"] == (
+            "daemon.data-root: /data/docker would leave behind what the engine has in /var/lib/docker:"
+            " containers (2), volumes (1)."
+            " Set it to /var/lib/docker, or stop the engine and move /var/lib/docker to /data/docker before"
+        )
+    assert host.calls == []
+    assert json.loads(host.daemon.read_text()) == before
+
+
+@pytest.mark.parametrize(
+    ("present", "wanted", "refused"),
+    [
+        pytest.param("/var/lib/docker", "/data/docker", False, id="nothing there yet"),
+        pytest.param("/srv/docker", "/srv/docker", False, id="where the engine is, whatever the file said"),
+        pytest.param("/srv/docker", "/link", False, id="the same by a link"),
+        pytest.param("/srv/docker", "/var/lib/docker", True, id="back to the default"),
+        pytest.param("/srv/docker/100000.100000", "/srv/docker", False, id="the same with userns-remap"),
+        pytest.param("/srv/docker/100000.100000", "/data/docker", True, id="another one with userns-remap"),
+    ],
+)
+def test_another_data_root_is_refused_where_the_engine_has_data(
+    host: Host, module: ModuleType, present: str, wanted: str, refused: bool
+) -> None:
+    for used in ("srv/docker", "srv/docker/100000.100000"):
+        (host.root / used / "image/overlay2/imagedb/content/sha256/0a1b").mkdir(parents=True)
+    (host.root / "link").symlink_to(host.root / "srv/docker")
+
+    said = module.left_behind(Desired({"data-root": wanted}), RIGHT, {"DockerRootDir": present})
+
+    assert (said is not None) is refused
 
 
 def test_complaints_are_the_engines_own_words() -> None:

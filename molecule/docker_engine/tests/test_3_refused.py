@@ -51,6 +51,16 @@ def test_the_old_file_is_back_and_containers_run_on(engines: Engines, settings: 
     assert changes() == {0}
 
 
+def test_the_data_is_not_left_behind(engines: Engines) -> None:
+    pids = [engine.pid() for engine in engines]
+    with containers(engines):
+        done = apply("--check", **with_settings(**{"data-root": "/srv/docker"}))
+
+    assert done.returncode != 0
+    assert message(done).count("/srv/docker would leave behind what the engine has in /var/lib/docker") >= 2
+    assert [engine.pid() for engine in engines] == pids
+
+
 def test_a_run_killed_before_the_engine_had_come_up_is_made_good(engines: Engines) -> None:
     """New file written, engine not yet restarted: the file alone would say that all is well."""
     files, pids = [engine.file() for engine in engines], {engine.pid() for engine in engines}
