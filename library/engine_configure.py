@@ -12,7 +12,8 @@ description:
   - Brings C(/etc/docker/daemon.json), the CA certificates of the registries in C(/etc/docker/certs.d) and the proxy of
     the service to the desired state, in one call.
   - Does no more than the change needs. A CA certificate needs nothing, some settings are taken over on a reload,
-    the others need a restart. With C(live-restore) the containers run on through a restart.
+    the others need a restart. With C(live-restore) the containers run on through a restart. A running engine without
+    it takes it over on a reload before, unless it is in a swarm, which cannot have it.
   - A new C(daemon.json) is checked with C(dockerd --validate) before anything is touched, where the engine has it (23.0
     and later). An engine that does not answer with the new files gets the old ones back, and the module fails with
     the engine's own error.
@@ -291,6 +292,16 @@ def prove(action: str, timeout: int) -> None:
         previous(path).unlink(missing_ok=True)
 
 
+def keep_containers(current: settings.Current, timeout: int) -> None:
+    """Turn live-restore on in the running engine: with the old file it is also what a refused new one goes back to."""
+    text = durable.read_text(ROOT / DAEMON)
+    put(ROOT / DAEMON, settings.daemon_text({**(current.daemon or {}), "live-restore": True}))
+    try:
+        move("reload", timeout)
+    except EngineError:
+        put(ROOT / DAEMON, text)
+
+
 def apply(desired: settings.Desired, changes: list[settings.Change], action: str | None, timeout: int) -> None:
     """Write the files, then move the service. The old files are kept until the engine has answered."""
     names = {change["name"] for change in changes}
@@ -346,13 +357,16 @@ def main() -> None:
     current = read(desired)
     changes = settings.plan(desired, current)
     action = settings.action(changes, desired, current)
-    left = left_behind(desired, current, info()) if changes else None
+    engine = info() if changes else {}
+    left = left_behind(desired, current, engine) if changes else None
     if left:
         module.fail_json(msg=left, changes=changes)
     try:
         if current.daemon != desired.daemon:
             validate(desired.daemon)
         if not module.check_mode:
+            if action == "restart" and settings.ends_containers(desired, engine):
+                keep_containers(current, parameters["timeout"])
             apply(desired, changes, action, parameters["timeout"])
     except RolledBackError as error:
         module.fail_json(msg=f"{UNIT}: {error}", changes=changes, action=action, rolled_back=True)

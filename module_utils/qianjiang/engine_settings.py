@@ -184,6 +184,12 @@ def reloads(change: Change) -> bool:
     return key in RELOADED and (change["after"] is not None or key in RESET_WHEN_REMOVED)
 
 
+def ends_containers(desired: Desired, engine: Mapping[str, Any]) -> bool:
+    """Would a restart end the containers, though live-restore is wanted? A swarm's engine does not start with it."""
+    swarm = engine.get("Swarm", {}).get("LocalNodeState", "inactive") != "inactive"
+    return bool(desired.daemon.get("live-restore")) and engine.get("LiveRestoreEnabled") is False and not swarm
+
+
 def complaints(log: list[str]) -> list[str]:
     """The last things dockerd complained about, without its log's dressing. What ends it is printed plainly."""
     found = []

@@ -323,6 +323,65 @@ def test_a_reload_that_the_engine_does_not_confirm_is_taken_back(
     assert host.calls == ["systemctl reload docker.service"] * 2
 
 
+LIVE_RESTORE_OFF = {"LiveRestoreEnabled": False, "Swarm": {"LocalNodeState": "inactive"}}
+OTHERS = {"live-restore": False, "log-driver": "json-file"}
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_live_restore_is_on_before_the_restart_and_after_a_way_back(
+    host: Host, module: ModuleType, capsys: pytest.CaptureFixture[str], refused: bool
+) -> None:
+    host.daemon.write_text(json.dumps(OTHERS))
+    host.info = LIVE_RESTORE_OFF
+    asked: list[dict[str, Any]] = []
+
+    def answer(text: str) -> bool:
+        asked.append(json.loads(text))
+        return not (refused and "icc" in asked[-1])
+
+    host.answers_with = answer
+
+    result = run_module(module, capsys, daemon={**SETTINGS, "icc": False})
+
+    assert result.get("failed", False) is refused
+    assert asked[0] == {**OTHERS, "live-restore": True}
+    assert asked[-1] == ({**OTHERS, "live-restore": True} if refused else {**SETTINGS, "icc": False})
+    moves = [call.split()[1] for call in host.calls if call.endswith("docker.service")]
+    assert moves == ["reload", "restart", *["restart"] * refused]
+    assert [file.name for file in host.daemon.parent.iterdir()] == ["daemon.json"]
+
+
+def test_an_engine_that_does_not_take_live_restore_over_is_restarted_without(
+    host: Host, module: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host.daemon.write_text(json.dumps(OTHERS))
+    host.info = LIVE_RESTORE_OFF
+    host.answers_with = lambda text: json.loads(text) == OTHERS
+
+    result = run_module(module, capsys, daemon={**SETTINGS, "icc": False})
+
+    assert result["rolled_back"] is True
+    assert json.loads(host.daemon.read_text()) == OTHERS
+
+
+@pytest.mark.parametrize(
+    ("info", "wanted"),
+    [
+        pytest.param(LIVE_RESTORE_OFF | {"Swarm": {"LocalNodeState": "active"}}, True, id="a swarm cannot have it"),
+        pytest.param(LIVE_RESTORE_OFF | {"LiveRestoreEnabled": True}, True, id="on already"),
+        pytest.param(LIVE_RESTORE_OFF, False, id="not wanted"),
+    ],
+)
+def test_a_restart_alone(
+    host: Host, module: ModuleType, capsys: pytest.CaptureFixture[str], info: dict[str, Any], wanted: bool
+) -> None:
+    host.info = info
+
+    run_module(module, capsys, daemon={**SETTINGS, "live-restore": wanted, "icc": False})
+
+    assert "systemctl reload docker.service" not in host.calls
+
+
 def test_the_first_file_of_all_goes_away_again(
     host: Host, module: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -33,6 +33,16 @@ def test_a_restart_leaves_containers_running_and_a_merged_entry_beside_its_defau
         assert "icc" not in engine.file()
 
 
+def test_containers_run_on_where_the_engine_had_no_live_restore(restored: Engines) -> None:
+    assert changes(**with_settings(**{"live-restore": False})) == {1}
+    assert [engine.info()["LiveRestoreEnabled"] for engine in restored] == [False] * 2
+    with containers(restored) as running:
+        assert changes(**with_settings(icc=None)) == {1}
+
+        for engine, (identity, alive) in running.items():
+            assert engine.alive(identity) == alive
+
+
 def test_a_registrys_authority_is_trusted_at_once(engines: Engines) -> None:
     before = [engine.pid() for engine in engines]
 
