@@ -69,7 +69,8 @@ ansible_facts:
       elements: dict
       sample: [{device: "files.example.com:/export", fstype: nfs4, mount: /mnt/shared, options: "rw,vers=4.2"}]
     packages:
-      description: Installed packages by name. An entry has C(hold=true) when it is kept at its version.
+      description:
+        - Installed packages by name. An entry has C(hold=true) when dpkg or dnf's versionlock keeps it at its version.
       type: dict
       sample: {docker.io: [{version: 20.10.24+dfsg1-1+deb12u1}]}
     services:
@@ -97,6 +98,7 @@ from ansible.module_utils.qianjiang import host
 
 DPKG = ["dpkg-query", "--show", "--showformat=${db:Status-Want}\t${db:Status-Status}\t${Package}\t${Version}\n"]
 RPM = ["rpm", "--query", "--all", "--queryformat=install\tinstalled\t%{NAME}\t%{VERSION}-%{RELEASE}\n"]
+LOCKS = "/etc/dnf/plugins/versionlock.list"
 # `show` with a pattern answers from the manager's memory (25 ms); list-unit-files reads every unit file (400 ms)
 SYSTEMCTL = ["systemctl", "show", "*.service", "--property=Id,LoadState,ActiveState,SubState,UnitFileState"]
 UNITS = Path("/etc/systemd/system")
@@ -169,7 +171,7 @@ def gather() -> dict[str, object]:
     facts["managed_units"] = managed_units()
     packages = finish(packages_process)
     if packages is not None:
-        facts["packages"] = host.parse_packages(packages)
+        facts["packages"] = host.parse_packages(packages, host.parse_versionlock(read(LOCKS)))
     services = finish(services_process)
     if services is not None:
         facts["services"] = host.parse_services(services)

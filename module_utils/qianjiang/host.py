@@ -8,7 +8,7 @@ from __future__ import annotations
 import fnmatch
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,12 @@ def parse_os_release(text: str) -> dict[str, str]:
     }
 
 
-def parse_packages(text: str) -> dict[str, list[dict[str, Any]]]:
+def parse_versionlock(text: str) -> set[str]:
+    """Names of the packages that dnf's versionlock.list keeps at a version: lines `name-epoch:version-release.*`."""
+    return set(re.findall(r"^([^#!\n].*)-\d+:[^-\n]+-[^-\n]+$", text, re.MULTILINE))
+
+
+def parse_packages(text: str, locked: Container[str] = ()) -> dict[str, list[dict[str, Any]]]:
     """Installed packages from lines `want, status, name, version`, as dpkg-query (or rpm) is asked to print them."""
     packages: dict[str, list[dict[str, Any]]] = {}
     for line in text.splitlines():
@@ -69,7 +74,7 @@ def parse_packages(text: str) -> dict[str, list[dict[str, Any]]]:
         if status != "installed":
             continue
         package: dict[str, Any] = {"version": version}
-        if want == "hold":
+        if want == "hold" or name in locked:
             package["hold"] = True
         packages.setdefault(name, []).append(package)
     return packages

@@ -25,6 +25,7 @@ DEBIAN = {
     "packages": {},
     "service_mgr": "systemd",
 }
+ROCKY = DEBIAN | {"distribution": "Rocky", "distribution_major_version": "9", "os_family": "RedHat"}
 
 
 def rendered(text: str, facts: dict[str, Any], **variables: Any) -> Any:
@@ -92,3 +93,34 @@ def test_the_other_sources_engine_is_not_replaced(source: str, packages: list[st
     facts = DEBIAN | {"packages": {name: [{"version": "1"}] for name in packages}}
 
     assert rendered("{{ __docker_engine_errors }}", facts, docker_engine_source=source) == errors
+
+
+@pytest.mark.parametrize(
+    ("variables", "version", "held", "moves", "released"),
+    [
+        pytest.param({"docker_engine_version": "26.1.*"}, "26.1.3-1.el9", True, False, [], id="right"),
+        pytest.param({"docker_engine_version": "26.1.*"}, "26.1.3-1.el9", False, True, [], id="not held yet"),
+        pytest.param(
+            {"docker_engine_version": "27.*"},
+            "26.1.3-1.el9",
+            True,
+            True,
+            ["docker-ce", "docker-ce-cli"],
+            id="held at another version",
+        ),
+        pytest.param({}, "26.1.3-1.el9", True, True, ["docker-ce", "docker-ce-cli"], id="no longer held"),
+    ],
+)
+def test_a_lock_of_dnf_goes_before_another_version_comes(
+    variables: dict[str, Any], version: str, held: bool, moves: bool, released: list[str]
+) -> None:
+    engine = [{"version": version, **({"hold": True} if held else {})}]
+    other = [{"version": "1"}]
+    packages = {"docker-ce": engine, "docker-ce-cli": engine, "containerd.io": other, "python3-docker": other}
+    facts = ROCKY | {"packages": packages}
+    known = variables | {"docker_engine_source": "docker"}
+
+    to_do = rendered("{{ __docker_engine_missing + __docker_engine_to_move }}", facts, **known)
+
+    assert bool(to_do) is moves
+    assert rendered("{{ __docker_engine_to_release }}", facts, **known) == released

@@ -61,6 +61,24 @@ def test_only_installed_packages_count() -> None:
     }
 
 
+def test_what_dnf_locks_is_held() -> None:
+    locks = (
+        "# Added lock on Mon Jan  5 10:00:00 2026\n"
+        "docker-ce-3:26.1.3-1.el9.*\n"
+        "docker-ce-cli-1:26.1.3-1.el9.*\n"
+        "!containerd.io-0:1.6.1-3.1.el9.*\n"
+    )
+
+    held = host.parse_versionlock(locks)
+    text = "install\tinstalled\tdocker-ce\t26.1.3-1.el9\ninstall\tinstalled\tcontainerd.io\t1.6.33-3.1.el9\n"
+
+    assert held == {"docker-ce", "docker-ce-cli"}
+    assert host.parse_packages(text, held) == {
+        "docker-ce": [{"version": "26.1.3-1.el9", "hold": True}],
+        "containerd.io": [{"version": "1.6.33-3.1.el9"}],
+    }
+
+
 def test_services_say_whether_they_run_and_will_run() -> None:
     text = (
         "Id=docker.service\nLoadState=loaded\nActiveState=active\nSubState=running\nUnitFileState=enabled\n\n"
@@ -124,6 +142,18 @@ def test_facts_of_this_host_have_the_stock_names(load_module: Load) -> None:
     assert facts["ansible_os_family"] in {"Debian", "RedHat"}
     assert facts["ansible_architecture"]
     assert facts["packages"]
+
+
+def test_the_locks_of_dnf_are_read(load_module: Load, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    module = load_module("host_facts")
+    locks = tmp_path / "versionlock.list"
+    locks.write_text("docker-ce-3:26.1.3-1.el9.*\n")
+    monkeypatch.setattr(module, "LOCKS", str(locks))
+    answer = ["echo", "install\tinstalled\tdocker-ce\t26.1.3-1.el9"]
+    monkeypatch.setattr(module, "DPKG", answer)
+    monkeypatch.setattr(module, "RPM", answer)
+
+    assert module.gather()["packages"] == {"docker-ce": [{"version": "26.1.3-1.el9", "hold": True}]}
 
 
 def test_a_part_that_cannot_be_read_is_left_out(load_module: Load, monkeypatch: pytest.MonkeyPatch) -> None:
