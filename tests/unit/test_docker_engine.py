@@ -36,11 +36,16 @@ def rendered(text: str, facts: dict[str, Any], **variables: Any) -> Any:
     return Templar(loader=DataLoader(), variables=known | variables).template(trust_as_template(text))
 
 
-def task(file: str, name: str) -> Any:
-    """A task of the role."""
-    tasks = yaml.safe_load((ROLE / "tasks" / file).read_text(encoding="utf-8"))
-    (found,) = [each for each in tasks if each["name"] == name]
-    return found
+def tasks(file: str) -> dict[str, Any]:
+    """The tasks of a file of the role, by name."""
+    return {task["name"]: task for task in yaml.safe_load((ROLE / "tasks" / file).read_text(encoding="utf-8"))}
+
+
+def tasks_that_run(file: str, facts: dict[str, Any], *, check: bool, **variables: Any) -> list[str]:
+    """Names of those whose condition is met."""
+    conditions = {name: task.get("when", "true") for name, task in tasks(file).items()}
+    known = variables | {"ansible_check_mode": check}
+    return [name for name, when in conditions.items() if rendered(f"{{{{ ({when}) | bool }}}}", facts, **known)]
 
 
 @pytest.mark.parametrize(
@@ -58,7 +63,7 @@ def task(file: str, name: str) -> Any:
 def test_another_source_of_dockers_repository_is_found(tmp_path: Path, source: str, found: bool) -> None:
     file = tmp_path / "other.list"
     file.write_text(source.replace("REPOSITORY", "https://download.docker.com/linux/debian"))
-    look = task("repository-Debian.yml", "Look for other sources of Docker's repository")
+    look = tasks("repository-Debian.yml")["Look for other sources of Docker's repository"]
 
     pattern = rendered(look["ansible.builtin.find"]["contains"], DEBIAN)
 
@@ -116,7 +121,8 @@ def test_a_lock_of_dnf_goes_before_another_version_comes(
 ) -> None:
     engine = [{"version": version, **({"hold": True} if held else {})}]
     other = [{"version": "1"}]
-    packages = {"docker-ce": engine, "docker-ce-cli": engine, "containerd.io": other, "python3-docker": other}
+    others = ["containerd.io", "python3-docker", "python3-dnf-plugin-versionlock"]
+    packages = {"docker-ce": engine, "docker-ce-cli": engine} | dict.fromkeys(others, other)
     facts = ROCKY | {"packages": packages}
     known = variables | {"docker_engine_source": "docker"}
 
@@ -124,3 +130,20 @@ def test_a_lock_of_dnf_goes_before_another_version_comes(
 
     assert bool(to_do) is moves
     assert rendered("{{ __docker_engine_to_release }}", facts, **known) == released
+
+
+NAME, INSTALL = "Name the packages that would be installed", "Install packages with {{ ansible_facts['pkg_mgr'] }}"
+
+
+@pytest.mark.parametrize("facts", [DEBIAN, ROCKY], ids=["Debian", "Rocky"])
+def test_a_check_of_a_bare_host_names_the_packages_and_asks_no_manager(facts: dict[str, Any]) -> None:
+    known = {"docker_engine_source": "docker", "docker_engine_version": "26.1.*"}
+
+    assert tasks_that_run("install.yml", facts, check=True, **known) == ["Add Docker's repository", NAME]
+    assert tasks_that_run("install.yml", facts, check=False, **known) == ["Add Docker's repository", INSTALL]
+
+
+def test_what_holds_a_version_is_installed_with_it() -> None:
+    known = {"docker_engine_source": "docker", "docker_engine_version": "26.1.*"}
+
+    assert "python3-dnf-plugin-versionlock" in rendered("{{ __docker_engine_missing }}", ROCKY, **known)
