@@ -147,3 +147,13 @@ def test_what_holds_a_version_is_installed_with_it() -> None:
     known = {"docker_engine_source": "docker", "docker_engine_version": "26.1.*"}
 
     assert "python3-dnf-plugin-versionlock" in rendered("{{ __docker_engine_missing }}", ROCKY, **known)
+
+
+@pytest.mark.parametrize(
+    ("check", "then"),
+    [(True, "Name the users who would become members"), (False, "Make the users members of the group docker")],
+)
+def test_a_check_needs_no_group_docker(check: bool, then: str) -> None:
+    known = {"docker_engine_users": ["deploy"]}
+
+    assert tasks_that_run("users.yml", DEBIAN, check=check, **known) == ["Look for the users", then]
