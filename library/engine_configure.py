@@ -35,7 +35,9 @@ options:
     type: dict
     default: {}
   proxy:
-    description: The proxy through which the engine reaches registries. Without one, the service's drop-in is removed.
+    description:
+      - The proxy through which the engine reaches registries, written to C(docker.service.d/http-proxy.conf).
+      - Without one that drop-in is removed. Somebody else's is left alone, and refused where a proxy is named.
     type: dict
     default: {}
     suboptions:
@@ -308,13 +310,11 @@ def apply(desired: settings.Desired, changes: list[settings.Change], action: str
     for registry, certificate in desired.registry_cas.items():
         if f"certs.d/{registry}/ca.crt" in names:
             put(ROOT / CERTIFICATES / registry / "ca.crt", settings.certificate_text(certificate))
-    drop_in = settings.drop_in_text(desired.proxy)
     if action:
         keep(ROOT / DAEMON)
-        if drop_in or (ROOT / DROP_IN).exists():
-            keep(ROOT / DROP_IN)
     if "http-proxy.conf" in names:
-        put(ROOT / DROP_IN, drop_in, 0o600)
+        keep(ROOT / DROP_IN)
+        put(ROOT / DROP_IN, settings.drop_in_text(desired.proxy), 0o600)
     if any(name.startswith("daemon.json") for name in names):
         put(ROOT / DAEMON, settings.daemon_text(desired.daemon))
     if "docker.service enabled" in names:
@@ -358,9 +358,9 @@ def main() -> None:
     changes = settings.plan(desired, current)
     action = settings.action(changes, desired, current)
     engine = info() if changes else {}
-    left = left_behind(desired, current, engine) if changes else None
-    if left:
-        module.fail_json(msg=left, changes=changes)
+    lost = [settings.overwritten(desired, current), left_behind(desired, current, engine)] if changes else []
+    if any(lost):
+        module.fail_json(msg="; ".join(filter(None, lost)), changes=changes)
     try:
         if current.daemon != desired.daemon:
             validate(desired.daemon)

@@ -37,6 +37,7 @@ REGISTRY = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?", re.IGNORE
 CREDENTIALS = re.compile(r"//[^/@\s]+@")
 COMPLAINT = re.compile(r"fail|unable|error|invalid|conflict|unknown", re.IGNORECASE)
 LOG_LINE = re.compile(r'time="?[^ ]+ level=(?P<level>\w+) msg="(?P<text>(?:[^"\\]|\\.)*)"')
+MARK = "# Managed by qianjiangyuan"
 PROXY_VARIABLES = {"http": "HTTP_PROXY", "https": "HTTPS_PROXY", "no_proxy": "NO_PROXY"}
 
 
@@ -109,7 +110,12 @@ def drop_in_text(proxy: dict[str, str | None]) -> str | None:
             lines.append(f'Environment="{variable}={escaped}"')
     if not lines:
         return None
-    return "\n".join(["# Managed by qianjiangyuan docker_engine", "[Service]", *lines, ""])
+    return "\n".join([f"{MARK} docker_engine", "[Service]", *lines, ""])
+
+
+def foreign(drop_in: str | None) -> bool:
+    """Is there a drop-in that somebody else wrote?"""
+    return drop_in is not None and not drop_in.startswith(MARK)
 
 
 def certificate_text(certificate: str | None) -> str | None:
@@ -154,13 +160,23 @@ def plan(desired: Desired, current: Current) -> list[Change]:
         compare(f"daemon.json {key}", before.get(key), desired.daemon.get(key))
     if desired.service_managed:
         drop_in = drop_in_text(desired.proxy)
-        if current.drop_in != drop_in:
+        if current.drop_in != drop_in and not (drop_in is None and foreign(current.drop_in)):
             compare("http-proxy.conf", current.drop_in, drop_in or "")
         compare("docker.service enabled", current.enabled, True)
         compare("docker.service running", current.running, True)
         compare("docker.service runs the installed version", not (current.running and current.replaced), True)
         compare("docker.service proven with its settings", not current.unproven, True)
     return changes
+
+
+def overwritten(desired: Desired, current: Current) -> str | None:
+    """What is wrong with a proxy for which somebody else's drop-in would be lost."""
+    if drop_in_text(desired.proxy) is None or not foreign(current.drop_in):
+        return None
+    return (
+        f"proxy: docker.service.d/http-proxy.conf is not ours, as it does not begin with {MARK};"
+        " remove it, or keep it and name no proxy"
+    )
 
 
 def action(changes: list[Change], desired: Desired, current: Current) -> str | None:

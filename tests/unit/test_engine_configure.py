@@ -106,10 +106,17 @@ PLANS = [
     ),
     pytest.param(
         Desired(SETTINGS),
-        Current(daemon=SETTINGS, drop_in="[Service]\n"),
+        Current(daemon=SETTINGS, drop_in="# Managed by qianjiangyuan docker_engine\n[Service]\n"),
         ["http-proxy.conf"],
         "restart",
         id="a proxy taken away",
+    ),
+    pytest.param(
+        Desired(SETTINGS),
+        Current(daemon=SETTINGS, drop_in="[Service]\n"),
+        [],
+        None,
+        id="a drop-in that is not ours",
     ),
     pytest.param(
         Desired({**SETTINGS, "icc": False}, service_managed=False),
@@ -471,6 +478,40 @@ def test_another_data_root_is_refused_where_the_engine_has_data(
     said = module.left_behind(Desired({"data-root": wanted}), RIGHT, {"DockerRootDir": present})
 
     assert (said is not None) is refused
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_a_drop_in_that_is_not_ours_is_not_overwritten(
+    host: Host, module: ModuleType, capsys: pytest.CaptureFixture[str], check: bool
+) -> None:
+    drop_in = host.root / "etc/systemd/system/docker.service.d/http-proxy.conf"
+    drop_in.parent.mkdir(parents=True)
+    drop_in.write_text("[Service]\nEnvironment=HTTP_PROXY=http://old:3128\n")
+
+    result = run_module(module, capsys, check=check, daemon=SETTINGS, proxy={"http": "http://proxy:3128"})
+
+    assert result["msg"] == (
+        "proxy: docker.service.d/http-proxy.conf is not ours, as it does not begin with # Managed by qianjiangyuan;"
+        " remove it, or keep it and name no proxy"
+    )
+    assert host.calls == []
+    assert "old" in drop_in.read_text()
+
+
+def test_a_drop_in_that_is_not_ours_survives_a_way_back(
+    host: Host, module: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drop_in = host.root / "etc/systemd/system/docker.service.d/http-proxy.conf"
+    drop_in.parent.mkdir(parents=True)
+    drop_in.write_text("[Service]\n")
+    drop_in.chmod(0o640)
+    host.answers_with = lambda text: "icc" not in text
+
+    result = run_module(module, capsys, daemon={**SETTINGS, "icc": "maybe"})
+
+    assert result["rolled_back"] is True
+    assert (drop_in.read_text(), drop_in.stat().st_mode & 0o777) == ("[Service]\n", 0o640)
+    assert [file.name for file in drop_in.parent.iterdir()] == ["http-proxy.conf"]
 
 
 def test_complaints_are_the_engines_own_words() -> None:

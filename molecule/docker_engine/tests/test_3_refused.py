@@ -61,6 +61,22 @@ def test_the_data_is_not_left_behind(engines: Engines) -> None:
     assert [engine.pid() for engine in engines] == pids
 
 
+def test_a_drop_in_of_somebody_else_is_neither_removed_nor_overwritten(engines: Engines) -> None:
+    drop_in = "/etc/systemd/system/docker.service.d/http-proxy.conf"
+    for engine in engines:
+        engine.host.check_output(f"mkdir -p $(dirname {drop_in}) && echo '[Service]' > {drop_in}")
+    try:
+        assert changes() == {0}
+        done = apply(docker_engine_proxy={"http": "http://proxy.lab:3128"})
+
+        assert done.returncode != 0
+        assert message(done).count("http-proxy.conf is not ours") >= 2
+        assert [engine.host.check_output(f"cat {drop_in}") for engine in engines] == ["[Service]"] * 2
+    finally:
+        for engine in engines:
+            engine.host.check_output(f"rm {drop_in} && systemctl daemon-reload")
+
+
 def test_a_run_killed_before_the_engine_had_come_up_is_made_good(engines: Engines) -> None:
     """New file written, engine not yet restarted: the file alone would say that all is well."""
     files, pids = [engine.file() for engine in engines], {engine.pid() for engine in engines}
