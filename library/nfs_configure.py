@@ -15,6 +15,8 @@ description:
     mounts and are given up after O(timeout) seconds.
   - A mount that is right is not touched, whether its server answers or not.
   - Lines of C(/etc/fstab) for NFS at a path of the list are removed.
+  - A path where something else than NFS is mounted, or that leads through a symbolic link, is an error, and nothing is
+    changed.
 options:
   mounts:
     description: All NFS mounts of the host. Those that this module made earlier and that the list lacks are removed.
@@ -121,6 +123,31 @@ def read() -> Current:
         fstab=durable.read_text(ROOT / FSTAB) or "",
         idmapd=durable.read_text(ROOT / IDMAPD) or "",
     )
+
+
+def refusals(mounts: list[Mount], current: Current) -> list[str]:
+    """Paths where systemd would mount nothing, or at the next boot in place of what is there, with the reason."""
+    found = []
+    for mount in mounts:
+        top = current.top(mount.path)
+        if top and top.fstype not in {*nfs_mounts.NFS_TYPES, "autofs"}:
+            hint = "Unmount it and take it out of /etc/fstab, or name another path"
+            found.append(f"{mount.path}: {top.source} ({top.fstype}) is mounted there. {hint}")
+        link = symlink_in(mount.path, current)
+        if link:
+            hint = "systemd mounts nothing through one. Name the real path"
+            found.append(f"{mount.path}: {link} is a symbolic link: {hint}")
+    return found
+
+
+def symlink_in(path: str, current: Current) -> str | None:
+    """The first symbolic link on the way to the path. NFS is not looked into: its server may be dead."""
+    for folder in (*reversed(Path(path).parents), Path(path)):
+        if current.at(str(folder)) or current.waits_at(str(folder)):
+            return None
+        if (ROOT / str(folder).lstrip("/")).is_symlink():
+            return str(folder)
+    return None
 
 
 def users(path: str) -> list[str]:
@@ -279,6 +306,9 @@ def main() -> None:
         for entry in parameters["mounts"]
     ]
     current = read()
+    wrong = refusals([mount for mount in mounts if mount.present], current)
+    if wrong:
+        module.fail_json(msg="; ".join(wrong))
     changes = nfs_mounts.plan(mounts, current, parameters["idmap_domain"])
     touched = {change["path"] for change in changes if change["path"]}
     if changes and not module.check_mode:

@@ -95,10 +95,15 @@ class Current:
     fstab: str = ""
     idmapd: str = ""
 
-    def at(self, path: str) -> Mounted | None:
-        """The NFS mount at the path; of several, the last line of /proc/mounts covers the others."""
-        found = [mount for mount in self.mounted if mount.path == path and mount.fstype in NFS_TYPES]
+    def top(self, path: str) -> Mounted | None:
+        """What is mounted at the path; of several, the last line of /proc/mounts covers the others."""
+        found = [mount for mount in self.mounted if mount.path == path]
         return found[-1] if found else None
+
+    def at(self, path: str) -> Mounted | None:
+        """The NFS mount at the path."""
+        top = self.top(path)
+        return top if top and top.fstype in NFS_TYPES else None
 
     def waits_at(self, path: str) -> bool:
         return any(mount.path == path and mount.fstype == "autofs" for mount in self.mounted)

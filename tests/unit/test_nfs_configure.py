@@ -277,6 +277,61 @@ def test_mount_again_change_and_remove(host: Host, module: ModuleType, capsys: p
     assert run_module(module, capsys, mounts=[])["changed"] is False
 
 
+@pytest.mark.parametrize(
+    ("arrange", "message"),
+    [
+        pytest.param(
+            lambda host: host.mounts.write_text(
+                "files.lab:/old /mnt/shared nfs4 rw 0 0\n/dev/sdb1 /mnt/shared ext4 rw 0 0\n"
+            ),
+            "/dev/sdb1 (ext4) is mounted there. Unmount it and take it out of /etc/fstab, or name another path",
+            id="a disk",
+        ),
+        pytest.param(
+            lambda host: (host.root / "mnt").symlink_to("srv"),
+            "/mnt is a symbolic link: systemd mounts nothing through one. Name the real path",
+            id="a link on the way",
+        ),
+        pytest.param(
+            lambda host: ((host.root / "mnt").mkdir(), (host.root / "mnt/shared").symlink_to("data")),
+            "/mnt/shared is a symbolic link: systemd mounts nothing through one. Name the real path",
+            id="a link",
+        ),
+    ],
+)
+def test_a_path_where_nothing_can_be_mounted_is_refused_before_anything_is_written(
+    host: Host,
+    module: ModuleType,
+    capsys: pytest.CaptureFixture[str],
+    arrange: Callable[[Host], object],
+    message: str,
+) -> None:
+    arrange(host)
+
+    for check in (True, False):
+        assert run_module(module, capsys, check=check, mounts=[ENTRY])["msg"] == f"/mnt/shared: {message}"
+    assert host.calls == []
+    assert not host.unit("mnt-shared.mount").exists()
+
+
+def test_a_disk_at_a_path_that_leaves_the_list_stays(
+    host: Host, module: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_module(module, capsys, mounts=[ENTRY])
+    host.mounts.write_text(host.mounts.read_text() + "/dev/sdb1 /mnt/shared ext4 rw 0 0\n")
+
+    assert [change["name"] for change in run_module(module, capsys, mounts=[])["changes"]] == ["/mnt/shared unit"]
+    assert "/dev/sdb1" in host.mounts.read_text()
+
+
+def test_nfs_is_not_looked_into_for_symbolic_links(module: ModuleType, host: Host) -> None:
+    (host.root / "mnt/shared").mkdir(parents=True)
+    (host.root / "mnt/shared/link").symlink_to("elsewhere")
+
+    assert module.symlink_in("/mnt/shared/link/x", Current()) == "/mnt/shared/link"
+    assert module.symlink_in("/mnt/shared/link/x", Current(mounted=(MOUNTED,))) is None
+
+
 def test_lines_that_are_no_utf_8_stay_as_they_are(
     host: Host, module: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
