@@ -5,15 +5,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 
-@contextmanager
+@contextlib.contextmanager
 def exclusive(path: Path) -> Iterator[None]:
     """Alone with the files of this file's folder, which is made where it is missing.
 
@@ -37,19 +38,23 @@ def read_text(path: Path) -> str | None:
         return None
 
 
-def replace(path: Path, text: str, mode: int = 0o644, owner: tuple[int, int] | None = None) -> None:
+def replace(path: Path, text: str, mode: int | None = None, owner: tuple[int, int] | None = None) -> None:
     """Put a new file in the place of the old one: after a crash at any moment it is either of them, whole.
 
-    `owner`: the numbers of user and group, where they are not those of the process.
+    `mode`, and `owner` (the numbers of user and group): left out, the old file's; without one, 0644 and the process's.
     """
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        old = path.stat()
+        mode = stat.S_IMODE(old.st_mode) if mode is None else mode
+        owner = owner or (old.st_uid, old.st_gid)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     temporary = Path(name)
     try:
         with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
             if owner:
                 os.fchown(stream.fileno(), *owner)
-            os.fchmod(stream.fileno(), mode)
+            os.fchmod(stream.fileno(), 0o644 if mode is None else mode)
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())

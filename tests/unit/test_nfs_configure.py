@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from ansible.module_utils.qianjiang import nfs_mounts, systemd
+from ansible.module_utils.qianjiang import durable, nfs_mounts, systemd
 from ansible.module_utils.qianjiang.nfs_mounts import Current, Mount, Mounted
 from ansible.module_utils.testing import patch_module_args
 
@@ -341,6 +341,23 @@ def test_lines_that_are_no_utf_8_stay_as_they_are(
         change["name"] for change in run_module(module, capsys, mounts=[ENTRY])["changes"]
     ]
     assert fstab.read_bytes() == b"# gr\xfc\xdfe\n"
+
+
+def test_fstab_stays_its_owners_and_as_closed_as_it_was(
+    host: Host, module: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fstab = host.root / "etc/fstab"
+    fstab.write_text("//nas/share /mnt/nas cifs password=x 0 0\nfiles.lab:/export /mnt/shared nfs4 hard 0 0\n")
+    fstab.chmod(0o600)
+    owners: list[tuple[int, int]] = []
+    monkeypatch.setattr(durable.os, "fchown", lambda _handle, *owner: owners.append(owner))
+
+    run_module(module, capsys, mounts=[ENTRY])
+
+    assert fstab.read_text() == "//nas/share /mnt/nas cifs password=x 0 0\n"
+    assert fstab.stat().st_mode & 0o777 == 0o600
+    assert owners == [(fstab.stat().st_uid, fstab.stat().st_gid)]
+    assert host.unit("mnt-shared.mount").stat().st_mode & 0o777 == 0o644
 
 
 def test_a_dead_server_is_named_and_keeps_the_unit_for_the_next_run(
