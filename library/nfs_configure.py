@@ -10,10 +10,12 @@ module: nfs_configure
 short_description: Bring the NFS mounts of a host to the desired list, never hanging on a server
 description:
   - Writes a systemd unit for each mount, enables and starts it; stops and removes the units of earlier lists.
-  - What is mounted is read from C(/proc/mounts) alone. Looking at the mount point, as M(ansible.posix.mount) does,
-    hangs for as long as the server of a hard mount is dead. Mounting and unmounting run at the same time for all
+  - What is mounted is read from C(/proc) alone. Looking at the mount point, as M(ansible.posix.mount) does, hangs for
+    as long as the server of a hard mount is dead. Mounting and unmounting run at the same time for all
     mounts and are given up after O(timeout) seconds.
   - A mount that is right is not touched, whether its server answers or not.
+  - A container that has the mount keeps it when the host unmounts it, and would go on with the old file system. So the
+    mount counts as busy until the container ends.
   - Lines of C(/etc/fstab) for NFS at a path of the list are removed.
   - A path where something else than NFS is mounted, or that leads through a symbolic link, is an error, and nothing is
     changed.
@@ -96,6 +98,7 @@ changes:
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
@@ -108,7 +111,7 @@ UNITS = Path("etc/systemd/system")
 WANTS = UNITS / "remote-fs.target.wants"
 FSTAB = Path("etc/fstab")
 IDMAPD = Path("etc/idmapd.conf")
-MOUNTS = Path("proc/self/mounts")
+MOUNTS = Path("proc/self/mountinfo")
 
 
 def read() -> Current:
@@ -150,29 +153,58 @@ def symlink_in(path: str, current: Current) -> str | None:
     return None
 
 
-def users(path: str) -> list[str]:
-    """Programs that use the mount, by what /proc says they have open."""
+def programs(uses: Callable[[Path], bool]) -> list[str]:
+    """Programs of which that is true, asked with the process's folder in /proc."""
     found = []
     for process in sorted(int(name) for name in os.listdir(ROOT / "proc") if name.isdigit()):  # noqa: PTH208
         folder = ROOT / "proc" / str(process)
         try:
-            links = [folder / "cwd", folder / "root", *(folder / "fd").iterdir()]
-            used = [link for link in links if f"{os.readlink(link)}/".startswith(f"{path}/")]  # noqa: PTH115
-            if used:
+            if uses(folder):
                 found.append(f"{(folder / 'comm').read_text().strip()} ({process})")
         except OSError:
             continue  # it ended, or is the kernel's
     return found
 
 
-def unmount(mounts: list[Mount], lazy: bool, timeout: int) -> dict[str, str]:
+def users(path: str) -> list[str]:
+    """Programs that have something open in the mount."""
+
+    def uses(folder: Path) -> bool:
+        links = [folder / "cwd", folder / "root", *(folder / "fd").iterdir()]
+        return any(f"{link.readlink()}/".startswith(f"{path}/") for link in links)
+
+    return programs(uses)
+
+
+def keepers(path: str, current: Current) -> list[str]:
+    """Programs, of containers mostly, whose mount namespace keeps the mount when it is unmounted here."""
+    gone = current.at(path)
+    if gone is None:
+        return []
+    known = {(ROOT / "proc/self/ns/mnt").readlink(): False}
+
+    def uses(folder: Path) -> bool:
+        namespace = (folder / "ns/mnt").readlink()
+        if namespace not in known:
+            theirs = nfs_mounts.parse_mounts(durable.read_text(folder / "mountinfo") or "")
+            known[namespace] = nfs_mounts.keeps(theirs, gone, current.mounted)
+        return known[namespace]
+
+    return programs(uses)
+
+
+def unmount(mounts: list[Mount], current: Current, lazy: bool, timeout: int) -> dict[str, str]:
     """Stop the mounts side by side. Those that cannot be stopped, with the reason."""
-    if not mounts:
-        return {}
+    reasons: dict[str, str] = {}
+    for mount in [] if lazy else mounts:
+        kept = keepers(mount.path, current)
+        if kept:
+            reasons[mount.path] = f"used by {', '.join(kept)}"
+    mounts = [mount for mount in mounts if mount.path not in reasons]
     units = [f"{mount.unit}.{kind}" for mount in mounts for kind in ("automount", "mount")]
-    systemd.run(["systemctl", "stop", "--no-block", *units])
+    if mounts:
+        systemd.run(["systemctl", "stop", "--no-block", *units])
     deadline = time.monotonic() + timeout + 2
-    failed = {}
     for mount in mounts:
         path = mount.path
         idle = systemd.wait_until(lambda unit=mount.unit: not working(f"{unit}.mount"), deadline)
@@ -184,8 +216,11 @@ def unmount(mounts: list[Mount], lazy: bool, timeout: int) -> dict[str, str]:
                 continue
         busy = users(path)
         reason = f"used by {', '.join(busy)}" if busy else "the mount is busy" if idle else "the server does not answer"
-        failed[path] = f"{path}: cannot be unmounted: {reason}. End what uses it, or set lazy_unmount"
-    return failed
+        reasons[path] = reason
+    return {
+        path: f"{path}: cannot be unmounted: {reason}. End what uses it, or set lazy_unmount"
+        for path, reason in reasons.items()
+    }
 
 
 def working(unit: str) -> bool:
@@ -245,7 +280,7 @@ def start(mounts: list[Mount], timeout: int) -> dict[str, str]:
 def apply(mounts: list[Mount], current: Current, lazy: bool, timeout: int) -> list[str]:
     """Unmount what goes or changes, write the units, mount the rest. One that fails does not stop the others."""
     going = [mount for mount in mounts if must_unmount(mount, current)]
-    failed = unmount(going, lazy, timeout)
+    failed = unmount(going, current, lazy, timeout)
     rest = [mount for mount in mounts if mount.path not in failed]
     write(rest, current)
     failed |= start(rest, timeout)

@@ -78,11 +78,17 @@ class Mount:
 
 @dataclass(frozen=True)
 class Mounted:
-    """A line of /proc/mounts."""
+    """A line of /proc/<process>/mountinfo."""
 
     source: str
     path: str
     fstype: str
+    number: str = ""
+    parent: str = ""
+    device: str = ""
+    root: str = "/"  # the folder of its file system that is mounted
+    shared: str = ""  # the number of its peer group: one's mounts and unmounts are the others' too
+    master: str = ""  # the peer group that it follows in this, one way
 
 
 @dataclass(frozen=True)
@@ -96,7 +102,7 @@ class Current:
     idmapd: str = ""
 
     def top(self, path: str) -> Mounted | None:
-        """What is mounted at the path; of several, the last line of /proc/mounts covers the others."""
+        """What is mounted at the path; of several, the last line covers the others."""
         found = [mount for mount in self.mounted if mount.path == path]
         return found[-1] if found else None
 
@@ -211,14 +217,45 @@ def describe(units: dict[str, str]) -> str | None:
 
 
 def parse_mounts(text: str) -> tuple[Mounted, ...]:
-    """/proc/mounts. It is all that tells what is mounted: looking at the path of a dead server would hang."""
+    """mountinfo. It is all that tells what is mounted: looking at the path of a dead server would hang."""
     mounts = []
-    for line in text.splitlines():
-        source, path, fstype = (
-            re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), word) for word in line.split(" ")[:3]
-        )
-        mounts.append(Mounted(source, path, fstype))
+    for line in filter(None, text.split("\n")):
+        mount, _, system = line.partition(" - ")
+        number, parent, device, root, path, _, *optional = map(unescape, mount.split(" "))
+        fstype, source = map(unescape, system.split(" ")[:2])
+        tags = dict(tag.split(":", 1) for tag in optional if ":" in tag)
+        groups = tags.get("shared", ""), tags.get("master", "")
+        mounts.append(Mounted(source, path, fstype, number, parent, device, root, *groups))
     return tuple(mounts)
+
+
+def unescape(word: str) -> str:
+    """A word of mountinfo, where white space is an octal number."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), word)
+
+
+def keeps(theirs: Iterable[Mounted], gone: Mounted, ours: Iterable[Mounted]) -> bool:
+    """Does another mount namespace keep what ours unmounts? Containers do; services of systemd follow the host."""
+    their_number = {mount.number: mount for mount in theirs}
+    parent = {mount.number: mount for mount in ours}.get(gone.parent)
+    for mount in their_number.values():
+        # The mount itself or a folder of it: another export of the server may be on the same device
+        same = mount.device == gone.device and f"{mount.source}/".startswith(f"{gone.source.rstrip('/')}/")
+        if same and not follows(mount, their_number.get(mount.parent), gone, parent):
+            return True
+    return False
+
+
+def follows(mount: Mounted, its_parent: Mounted | None, gone: Mounted, parent: Mounted | None) -> bool:
+    """Does the kernel unmount it with the other one? So it does at the same place, where its parent gets the events."""
+    if not parent or not its_parent or not parent.shared:
+        return False
+    return parent.shared in {its_parent.shared, its_parent.master} and place(mount, its_parent) == place(gone, parent)
+
+
+def place(mount: Mounted, parent: Mounted) -> str:
+    """Where the mount is in the file system of its parent."""
+    return f"{parent.root.rstrip('/')}/{mount.path.removeprefix(parent.path).lstrip('/')}"
 
 
 def fstab_without(text: str, path: str) -> str:

@@ -199,6 +199,10 @@ def test_idmapd(before: str, after: str) -> None:
     assert bool(changes) is (before != after)
 
 
+ROOT = "22 1 254:0 / / rw shared:1 - ext4 /dev/vda rw\n"
+CONTAINER = "700 600 0:90 / / rw master:30 - overlay overlay rw\n"
+
+
 class Host:
     """A host on a temporary directory whose systemd mounts what it is told to, unless the server is dead."""
 
@@ -207,9 +211,10 @@ class Host:
         self.calls: list[list[str]] = []
         self.dead = False
         (root / "etc/systemd/system/remote-fs.target.wants").mkdir(parents=True)
-        (root / "proc/self").mkdir(parents=True)
-        self.mounts = root / "proc/self/mounts"
-        self.mounts.write_text("")
+        (root / "proc/self/ns").mkdir(parents=True)
+        (root / "proc/self/ns/mnt").symlink_to("mnt:[1]")
+        self.mounts = root / "proc/self/mountinfo"
+        self.mounts.write_text(ROOT)
         monkeypatch.setattr(module, "ROOT", root)
         monkeypatch.setattr(systemd, "run", self.run)
         monkeypatch.setattr(systemd, "show", lambda *_arguments: {"ActiveState": "active", "Job": "0"})
@@ -228,10 +233,24 @@ class Host:
             for name in command[3:]:
                 text = self.unit(name).read_text()
                 what, where = nfs_mounts.setting(text, "What"), nfs_mounts.setting(text, "Where")
-                self.mounts.write_text(f"{self.mounts.read_text()}{what} {where} nfs4 rw 0 0\n")
+                self.mount(what, where)
         elif (action == "stop" and not self.dead) or command[0] == "umount":
-            self.mounts.write_text("")
+            self.mounts.write_text(ROOT)
         return systemd.Answer(0, "")
+
+    def mount(self, source: str, path: str, fstype: str = "nfs4") -> None:
+        self.mounts.write_text(f"{self.mounts.read_text()}40 22 0:50 / {path} rw shared:9 - {fstype} {source} rw\n")
+
+    def process(self, number: int, name: str, mounts: str = "") -> Path:
+        """A program, in a mount namespace of its own where it has mounts of its own."""
+        folder = self.root / f"proc/{number}"
+        (folder / "fd").mkdir(parents=True)
+        (folder / "ns").mkdir()
+        (folder / "ns/mnt").symlink_to(f"mnt:[{number if mounts else 1}]")
+        (folder / "mountinfo").write_text(mounts or self.mounts.read_text())
+        (folder / "comm").write_text(f"{name}\n")
+        (folder / "root").symlink_to("/")
+        return folder
 
 
 @pytest.fixture
@@ -273,7 +292,7 @@ def test_mount_again_change_and_remove(host: Host, module: ModuleType, capsys: p
 
     assert run_module(module, capsys, mounts=[])["changed"] is True
     assert not host.unit("mnt-shared.mount").exists()
-    assert host.mounts.read_text() == ""
+    assert host.mounts.read_text() == ROOT
     assert run_module(module, capsys, mounts=[])["changed"] is False
 
 
@@ -281,9 +300,7 @@ def test_mount_again_change_and_remove(host: Host, module: ModuleType, capsys: p
     ("arrange", "message"),
     [
         pytest.param(
-            lambda host: host.mounts.write_text(
-                "files.lab:/old /mnt/shared nfs4 rw 0 0\n/dev/sdb1 /mnt/shared ext4 rw 0 0\n"
-            ),
+            lambda host: (host.mount("files.lab:/old", "/mnt/shared"), host.mount("/dev/sdb1", "/mnt/shared", "ext4")),
             "/dev/sdb1 (ext4) is mounted there. Unmount it and take it out of /etc/fstab, or name another path",
             id="a disk",
         ),
@@ -318,7 +335,7 @@ def test_a_disk_at_a_path_that_leaves_the_list_stays(
     host: Host, module: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_module(module, capsys, mounts=[ENTRY])
-    host.mounts.write_text(host.mounts.read_text() + "/dev/sdb1 /mnt/shared ext4 rw 0 0\n")
+    host.mount("/dev/sdb1", "/mnt/shared", "ext4")
 
     assert [change["name"] for change in run_module(module, capsys, mounts=[])["changes"]] == ["/mnt/shared unit"]
     assert "/dev/sdb1" in host.mounts.read_text()
@@ -381,11 +398,7 @@ def test_a_mount_in_use_stays_as_it_is_and_its_user_is_named(
     run_module(module, capsys, mounts=[ENTRY])
     before = host.unit("mnt-shared.mount").read_text()
     host.dead = True
-    user = host.root / "proc/42"
-    (user / "fd").mkdir(parents=True)
-    (user / "comm").write_text("postgres\n")
-    (user / "cwd").symlink_to("/mnt/shared/data")
-    (user / "root").symlink_to("/")
+    (host.process(42, "postgres") / "cwd").symlink_to("/mnt/shared/data")
 
     result = run_module(module, capsys, mounts=[{**ENTRY, "options": ["soft"]}])
 
@@ -396,4 +409,73 @@ def test_a_mount_in_use_stays_as_it_is_and_its_user_is_named(
 
     result = run_module(module, capsys, mounts=[], lazy_unmount=True)
     assert result["changed"] is True
-    assert host.mounts.read_text() == ""
+    assert host.mounts.read_text() == ROOT
+
+
+@pytest.mark.parametrize("mounts", [[], [{**ENTRY, "options": ["soft"]}]], ids=["it goes", "it changes"])
+def test_a_mount_that_a_container_has_stays_and_its_programs_are_named(
+    host: Host, module: ModuleType, capsys: pytest.CaptureFixture[str], mounts: list[dict[str, Any]]
+) -> None:
+    run_module(module, capsys, mounts=[ENTRY])
+    host.process(41, "sshd")
+    host.process(42, "gunicorn", f"{CONTAINER}701 700 0:50 /jobs /srv/jobs rw - nfs4 files.lab:/export/jobs rw\n")
+    before = host.unit("mnt-shared.mount").read_text(), host.mounts.read_text()
+    host.calls.clear()
+
+    result = run_module(module, capsys, mounts=mounts)
+
+    assert result["msg"] == (
+        "/mnt/shared: cannot be unmounted: used by gunicorn (42). End what uses it, or set lazy_unmount"
+    )
+    assert "stop" not in [call[1] for call in host.calls]
+    assert (host.unit("mnt-shared.mount").read_text(), host.mounts.read_text()) == before
+    assert run_module(module, capsys, mounts=mounts, lazy_unmount=True)["changed"] is True
+
+
+@pytest.mark.parametrize(
+    ("theirs", "expected"),
+    [
+        pytest.param(f"{CONTAINER}701 700 0:50 / /srv rw - nfs4 files.lab:/export rw\n", True, id="a container's"),
+        pytest.param(f"{CONTAINER}701 700 0:51 / /srv rw - nfs4 files.lab:/export rw\n", False, id="another mount"),
+        pytest.param(
+            f"{CONTAINER}701 700 0:50 / /srv rw - nfs4 files.lab:/export2 rw\n",
+            False,
+            id="another export on its device",
+        ),
+        pytest.param(
+            "80 70 254:0 / / rw shared:60 master:1 - ext4 /dev/vda rw\n"
+            "81 80 0:50 / /mnt/shared rw shared:61 master:9 - nfs4 files.lab:/export rw\n",
+            False,
+            id="a service of systemd follows the host",
+        ),
+        pytest.param(
+            "80 70 254:0 / / rw shared:60 master:1 - ext4 /dev/vda rw\n"
+            "81 80 0:50 / /data rw shared:61 master:9 - nfs4 files.lab:/export rw\n",
+            True,
+            id="what it bound to another place does not",
+        ),
+        pytest.param(
+            f"{CONTAINER}701 700 254:0 /mnt /data rw master:1 - ext4 /dev/vda rw\n"
+            "702 701 0:50 / /data/shared rw master:9 - nfs4 files.lab:/export rw\n",
+            False,
+            id="a container with rslave follows the host",
+        ),
+        pytest.param(
+            "80 70 254:0 / / rw - ext4 /dev/vda rw\n81 80 0:50 / /mnt/shared rw - nfs4 files.lab:/export rw\n",
+            True,
+            id="a private namespace",
+        ),
+    ],
+)
+def test_who_keeps_what_the_host_unmounts(theirs: str, expected: bool) -> None:
+    ours = nfs_mounts.parse_mounts(f"{ROOT}40 22 0:50 / /mnt/shared rw shared:9 - nfs4 files.lab:/export rw\n")
+
+    assert nfs_mounts.keeps(nfs_mounts.parse_mounts(theirs), ours[1], ours) is expected
+
+
+def test_a_line_of_mountinfo() -> None:
+    line = r"36 35 0:51 /sub /mnt/a\040b rw,relatime shared:7 master:3 - nfs4 [fd00::1]:/ex\134port rw,vers=4.2"
+
+    assert nfs_mounts.parse_mounts(line) == (
+        Mounted("[fd00::1]:/ex\\port", "/mnt/a b", "nfs4", "36", "35", "0:51", "/sub", "7", "3"),
+    )

@@ -26,6 +26,18 @@ def test_a_busy_mount_stays_and_its_user_is_named(files1: Guest) -> None:
     assert files1.mount("/mnt/shared")
 
 
+def test_a_mount_that_a_container_has_stays(files1: Guest) -> None:
+    # As a container's: a mount namespace that gets nothing of what the host mounts and unmounts
+    files1.background("exec unshare --mount --propagation private sleep 1001")
+
+    play = apply(nfs_client_mounts=[ON_DEMAND, GONE])
+    files1.output("pkill -f '^sleep 1001'")
+
+    assert play.status != 0
+    assert "/mnt/shared: cannot be unmounted: used by sleep (" in play.text()
+    assert files1.mount("/mnt/shared")
+
+
 @pytest.mark.usefixtures("dead_server")
 def test_a_mount_of_a_dead_server_is_detached_only_when_asked(files1: Guest) -> None:
     files1.background("dd if=/dev/zero bs=64k count=8 of=/mnt/shared/late conv=fsync")
