@@ -124,6 +124,12 @@ def plan(desired: dict[str, SystemFile], current: dict[str, SystemFile | None]) 
     ]
 
 
+def modified_at(path: Path) -> float:
+    """When the file last changed. cp -p and rsync -t keep a text's time; the status has its own."""
+    status = path.stat()
+    return max(status.st_mtime, status.st_ctime)
+
+
 def stale_files(
     applies: dict[str, str], modified: dict[str, float], read_at: dict[str, float], now: float
 ) -> list[str]:
@@ -221,7 +227,7 @@ def main() -> None:
         for path, command in commands.items():
             validate(module, path, files[path]["content"], command)
     read_at = unit_times(module, module.params["unit"])
-    modified = {path: Path(path).stat().st_mtime for path in files if Path(path).exists()}
+    modified = {path: modified_at(Path(path)) for path in files if Path(path).exists()}
     stale = stale_files(applies, modified, read_at, time.time())
     if not module.check_mode:
         if lacking:

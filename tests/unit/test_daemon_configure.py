@@ -69,13 +69,15 @@ def test_action(load_module: Load, paths: list[str], active: bool, expected: str
     assert load_module("daemon_configure").action(paths, applies, active) == expected
 
 
-def run(module: ModuleType, *, check: bool = False, files: list[dict[str, Any]]) -> dict[str, Any]:
-    """Run the module with a unit that does not run."""
+def run(
+    module: ModuleType, *, check: bool = False, files: list[dict[str, Any]], read_at: dict[str, float] | None = None
+) -> dict[str, Any]:
+    """Run the module with a unit that does not run, or that read its files at that time."""
     arguments = {"unit": "qianjiang-no-such-unit.service", "files": files, "_ansible_check_mode": check}
     output = io.StringIO()
     with (
         patch_module_args(arguments),
-        patch.object(module, "unit_times", return_value={}),
+        patch.object(module, "unit_times", return_value=read_at or {}),
         redirect_stdout(output),
         pytest.raises(SystemExit),
     ):
@@ -125,6 +127,17 @@ def test_unknown_owner_is_named(load_module: Load, tmp_path: Path) -> None:
     path = tmp_path / "a"
     result = run(load_module("daemon_configure"), files=[{"path": str(path), "content": "x", "group": "nobody-here"}])
     assert result["msg"] == f"cannot install {path}: no such user or group: root:nobody-here"
+
+
+def test_a_file_with_a_preserved_time_is_new_all_the_same(load_module: Load, tmp_path: Path) -> None:
+    certificate = tmp_path / "server.crt"
+    certificate.write_text("renewed")
+    os.utime(certificate, (1_000_000, 1_000_000))
+    files = [{"path": str(certificate), "apply": "reload"}]
+    written = certificate.stat().st_ctime
+    for read_at, expected in ((written - 10, [str(certificate)]), (written, [])):
+        result = run(load_module("daemon_configure"), files=files, read_at={"restart": read_at, "reload": read_at})
+        assert (result["stale"], result["action"]) == (expected, "reload" if expected else "nothing")
 
 
 def test_mode_is_octal(load_module: Load, tmp_path: Path) -> None:
