@@ -35,7 +35,7 @@ class Entry(NamedTuple):
 
 
 def entries(folder: Path, dockerfile: str) -> list[Entry]:
-    """What Docker would send of `folder`, in order. The Dockerfile and .dockerignore are always sent, so they count."""
+    """What Docker would send of `folder`, in order. Dockerfile and ignore file are always sent, so they count."""
     if exclude_paths is None:
         raise ContextError("the Python Docker SDK is missing on this host. On Debian: python3-docker")
     if not folder.is_dir():
@@ -46,7 +46,8 @@ def entries(folder: Path, dockerfile: str) -> list[Entry]:
     if not (folder / dockerfile).is_file():
         raise ContextError(f"dockerfile: no such file: {folder / dockerfile}")
     try:
-        found = exclude_paths(str(folder), ignore_patterns(folder, dockerfile), dockerfile=dockerfile)
+        sent = f"!{ignore_file(folder, dockerfile).relative_to(folder)}"
+        found = exclude_paths(str(folder), [*ignore_patterns(folder, dockerfile), sent], dockerfile=dockerfile)
         read = [_entry(folder, path) for path in sorted(found)]
     except OSError as error:
         raise ContextError(f"{error.filename}: {error.strerror}: the build cannot read it") from error

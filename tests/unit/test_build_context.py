@@ -71,6 +71,31 @@ def test_a_dockerfile_with_its_own_ignore_file(tree: Tree) -> None:
     assert files(folder, "Other") == {"a", "Other", "Other.dockerignore", "Dockerfile", ".dockerignore"}
 
 
+def test_the_ignore_file_that_counts_is_sent_though_it_leaves_itself_out(
+    tree: Tree, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tree("a", "b", ignore="b")
+    (folder / "sub").mkdir()
+    (folder / "sub/Other").write_text("FROM scratch\n")
+    (folder / "sub/Other.dockerignore").write_text("*\n!b\n")
+    found = entries(folder, "sub/Other")
+    staged = tmp_path_factory.mktemp("staged") / "context"
+
+    stage(folder, staged, found)
+
+    assert files(staged, "sub/Other") == {"b", "sub/Other", "sub/Other.dockerignore", ".dockerignore"}
+    assert entries(staged, "sub/Other") == found
+
+
+def test_the_identity_of_a_context_is_for_ever(tree: Tree) -> None:
+    folder = tree(*NAMES, ignore="*\n!docs\n!*.log\n!src/*\n")
+
+    assert (
+        identity(entries(folder, "Dockerfile"), {})
+        == "abad1bd5bd0775f9b9203f25fd9a705b043fa33de55b4c39d22b6a6bf75b635d"
+    )
+
+
 def test_same_content_same_identity_whatever_the_times_and_other_mode_bits(tree: Tree, tmp_path: Path) -> None:
     folder = tree("b/c", "a")
     first = identity(entries(folder, "Dockerfile"), {})
