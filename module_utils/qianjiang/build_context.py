@@ -8,17 +8,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 try:
-    from docker.utils.build import exclude_paths
+    from docker.utils.build import PatternMatcher, exclude_paths
 except ImportError:  # said by entries(), as a message instead of a traceback
     exclude_paths = None  # type: ignore[assignment]
 
+# An exception that may hold for files of any folder, left out or not
+_ANY_FOLDER = re.compile(r"!.*(?:\*\*.|[*?\[].*/.)")
 Kind = Literal["file", "executable", "link", "directory"]
 
 
@@ -46,8 +49,11 @@ def entries(folder: Path, dockerfile: str) -> list[Entry]:
     if not (folder / dockerfile).is_file():
         raise ContextError(f"dockerfile: no such file: {folder / dockerfile}")
     try:
-        sent = f"!{ignore_file(folder, dockerfile).relative_to(folder)}"
-        found = exclude_paths(str(folder), [*ignore_patterns(folder, dockerfile), sent], dockerfile=dockerfile)
+        patterns = [*ignore_patterns(folder, dockerfile), f"!{ignore_file(folder, dockerfile).relative_to(folder)}"]
+        if any_folder(patterns):
+            found = set(_sent(folder, PatternMatcher([*patterns, f"!{dockerfile}"]).patterns))
+        else:
+            found = exclude_paths(str(folder), patterns, dockerfile=dockerfile)
         read = [_entry(folder, path) for path in sorted(found)]
     except OSError as error:
         raise ContextError(f"{error.filename}: {error.strerror}: the build cannot read it") from error
@@ -73,6 +79,30 @@ def ignore_patterns(folder: Path, dockerfile: str) -> list[str]:
             raise ContextError(f"{file} line {number}: '!' without a pattern")
         patterns.append(line.strip())
     return patterns
+
+
+def any_folder(patterns: Iterable[str]) -> bool:
+    """Do exceptions name files in folders that only BuildKit looks into? The SDK and the classic builder do not."""
+    return any(map(_ANY_FOLDER.match, patterns))
+
+
+def _sent(folder: Path, patterns: Sequence[Any], inside: str = "", outer: Sequence[bool] = ()) -> Iterator[str]:
+    """The paths that BuildKit sends: a pattern that holds for a folder holds for what is in it; the last one decides.
+
+    `outer`: which of the patterns hold for the folder `inside`. A pattern that would change nothing is not asked.
+    """
+    for entry in os.scandir(folder / inside):
+        path = f"{inside}{entry.name}"
+        left_out = False
+        hold: list[bool] = []
+        for pattern, held in zip(patterns, outer or [False] * len(patterns)):
+            hold.append(held or (pattern.exclusion == left_out and pattern.match(path)))
+            if hold[-1]:
+                left_out = not pattern.exclusion
+        if not left_out:
+            yield path
+        if entry.is_dir(follow_symlinks=False):
+            yield from _sent(folder, patterns, f"{path}/", hold)
 
 
 def identity(found: Sequence[Entry], inputs: Mapping[str, object]) -> str:

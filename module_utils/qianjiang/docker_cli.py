@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from ansible.module_utils.qianjiang.arguments import write_private
-from ansible.module_utils.qianjiang.build_context import Entry, stage
+from ansible.module_utils.qianjiang.build_context import Entry, any_folder, ignore_patterns, stage
 from ansible.module_utils.qianjiang.dockerfile import Dockerfile, Instruction
 from ansible.module_utils.qianjiang.registry import credentials
 
@@ -100,10 +100,12 @@ class DockerCli:
 def check(request: Request, *, buildkit: bool) -> None:
     """Refuse what the classic builder would leave out without a word."""
     own_ignore = f"{request.dockerfile.name}.dockerignore"
+    patterns = ignore_patterns(request.folder, request.dockerfile.name)
     for given, what in (
         (request.secrets, "secrets: they need BuildKit"),
         (request.extra_ca, "extra_ca: it needs BuildKit"),
         ((request.folder / own_ignore).is_file(), f"{own_ignore}: it needs BuildKit"),
+        (any_folder(patterns), ".dockerignore: an exception with a wildcard for folders needs BuildKit"),
     ):
         if given and not buildkit:
             hint = "Install the buildx plugin (docker-buildx on Debian 13)."

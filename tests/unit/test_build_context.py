@@ -64,6 +64,20 @@ def test_dockerignore(tree: Tree, ignore: str, left_out: set[str]) -> None:
     assert files(tree(*NAMES, ignore=ignore)) == (set(NAMES) | SEND) - left_out
 
 
+@pytest.mark.parametrize(
+    ("ignore", "sent"),
+    [
+        ("**\n!**/*.py", {"src/x.py", "src/deep/y.py"}),
+        ("*\n!*/x.py", {"src/x.py"}),
+        ("*\n!s?c/deep", {"src/deep/y.py"}),
+        ("*\n!**/*.py\nsrc/x.py", {"src/deep/y.py"}),
+        ("**/deep\n**/keep\n!**/x.py", set(NAMES) - {"src/deep/y.py", "tmp/keep/z"}),
+    ],
+)
+def test_an_exception_with_a_wildcard_holds_in_every_folder(tree: Tree, ignore: str, sent: set[str]) -> None:
+    assert files(tree(*NAMES, ignore=ignore)) == sent | SEND
+
+
 def test_a_dockerfile_with_its_own_ignore_file(tree: Tree) -> None:
     folder = tree("a", "b", ignore="a")
     (folder / "Other").write_text("FROM scratch\n")

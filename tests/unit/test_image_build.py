@@ -275,14 +275,24 @@ def test_a_client_that_only_says_it_built(build: Build, engine: FakeEngine) -> N
         build()
 
 
-def test_the_classic_builder_has_no_secrets(build: Build, engine: FakeEngine) -> None:
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"secrets": {"token": "very-secret"}}, "secrets: they need BuildKit"),
+        ({}, ".dockerignore: an exception with a wildcard for folders needs BuildKit"),
+    ],
+)
+def test_what_the_classic_builder_would_leave_out(
+    build: Build, engine: FakeEngine, options: dict[str, Any], change: dict[str, Any], message: str
+) -> None:
+    Path(options["path"], ".dockerignore").write_text("**\n!**/*.py\n")
     client = engine.record.parent / "docker"
     client.write_text(client.read_text().replace("20.10.24", "17.03.2-ce"))
     assert stat.S_IMODE(client.stat().st_mode) == 0o755
     with pytest.raises(ModuleFailedError) as error:
-        build(secrets={"token": "very-secret"})
+        build(**change)
     assert str(error.value) == (
-        "secrets: they need BuildKit, and this host's Docker client builds without it. "
+        f"{message}, and this host's Docker client builds without it. "
         "Install the buildx plugin (docker-buildx on Debian 13)."
     )
     assert not engine.record.exists()
