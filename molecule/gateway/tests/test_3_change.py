@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from gateways import NAMES, PORT, apply, gateway
 from lab import changes
 
@@ -40,5 +42,18 @@ def test_a_changed_timeout_reloads_once_and_loses_no_request() -> None:
     for load in loads:
         load.stop()
         assert not load.failures, load
+    assert gateways_changed() == set(NAMES)
+    assert gateways_changed() == set()
+
+
+def test_gateways_restart_one_after_the_other() -> None:
+    assert gateways_changed("--extra-vars", "gateway_maxconn=9000") == set(NAMES)
+    properties = "--property=ActiveExitTimestampMonotonic,ActiveEnterTimestampMonotonic --value"
+    # One clock: the lab's hosts have one kernel
+    away = sorted(
+        sorted(map(int, gateway(host).host.check_output(f"systemctl show haproxy {properties}").split()))
+        for host in NAMES
+    )
+    assert all(before[1] < after[0] for before, after in pairwise(away)), away
     assert gateways_changed() == set(NAMES)
     assert gateways_changed() == set()
