@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import fcntl
-import http.server
+import functools
 import socket
 import threading
 from pathlib import Path
@@ -136,28 +136,23 @@ def test_nothing_is_set_from_the_save_until_the_new_worker_answers(
     ]
 
 
-@pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 1)])
-def test_healthy(status: int, code: int) -> None:
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-        def do_GET(self) -> None:
-            self.send_response(status if self.path == "/healthz" else 404)
-            self.end_headers()
-
-    module = load("roles/gateway/files/haproxy_state.py")
-    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        assert module.healthy("127.0.0.1", server.server_address[1]) == code
-        server.shutdown()
-
-
-def test_a_gateway_that_does_not_answer_is_not_healthy(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("arguments", [[], ["127.0.0.1", "8404"]], ids=["now", "before keepalived was reloaded"])
+def test_a_gateway_is_healthy_while_its_runtime_socket_answers_whatever_its_ports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    monkeypatch.setattr("sys.argv", ["haproxy-state", "healthy", "127.0.0.1", str(port)])
-    assert load("roles/gateway/files/haproxy_state.py").main() == 1
+    module = load("roles/gateway/files/haproxy_state.py")
+    path = str(tmp_path / "admin.sock")
+    monkeypatch.setattr(module, "ask", functools.partial(module.ask, path=path))
+    monkeypatch.setattr("sys.argv", ["haproxy-state", "healthy", *arguments])
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(path)
+        listening.listen()
+
+        def serve() -> None:
+            with listening.accept()[0] as connection:
+                connection.sendall(connection.recv(100).replace(b"show info", b"Pid: 7"))
+
+        threading.Thread(target=serve, daemon=True).start()
+        assert module.main() == 0
+    assert module.main() == 1
     assert capsys.readouterr().err == "haproxy-state: [Errno 111] Connection refused\n"

@@ -89,3 +89,11 @@ def test_both_are_switched_and_when_one_stops_the_other_has_the_address() -> Non
         story.done("rollout", *story.catalogue(env={"VERSION": "pair again"}))
         time.sleep(2)
     assert holders() == [other]
+
+    # Another port of the statistics takes it from nobody, while old connections keep the reload waiting
+    begin = lab.connect(other).check_output("date +%s")
+    with story.unnoticed(targets=visited, rate=100):
+        story.done("nodes", *story.catalogue(), "--tags", "gateway", "--extra-vars", "gateway_stats_port=8405")
+    for gateway in BOTH:
+        assert "FAULT STATE" not in lab.connect(gateway).check_output(f"journalctl --unit keepalived --since @{begin}")
+    assert holders() == [other]

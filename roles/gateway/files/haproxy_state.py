@@ -6,13 +6,12 @@ haproxy-state check FILE         refuse a configuration that HAProxy refuses, or
 haproxy-state save               write the servers' state where the configuration reads it (server-state-file)
 haproxy-state reload PID IDLE    save, reload the master process PID, wait until the new worker answers, and at most
                                  IDLE seconds for the old one to end
-haproxy-state healthy HOST PORT  fail unless HAProxy is well; HOST and PORT of its statistics
+haproxy-state healthy            fail unless HAProxy answers at its runtime socket
 """
 
 from __future__ import annotations
 
 import fcntl
-import http.client
 import os
 import re
 import shutil
@@ -158,17 +157,6 @@ def check(path: str) -> int:
     return code
 
 
-def healthy(host: str, port: int) -> int:
-    connection = http.client.HTTPConnection(host, port, timeout=1)
-    try:
-        connection.request("GET", "/healthz")
-        return 0 if connection.getresponse().status == 200 else 1
-    except http.client.HTTPException:
-        return 1
-    finally:
-        connection.close()
-
-
 def save() -> None:
     servers = configured_servers(CONFIGURATION.read_text(encoding="utf-8"))
     state = carry_over(ask("show servers state"), servers)
@@ -214,8 +202,9 @@ def main() -> int:
         match sys.argv[1:]:
             case ["check", path]:
                 return check(path)
-            case ["healthy", host, port]:
-                return healthy(host, int(port))
+            # A keepalived that was not reloaded yet names the address of the statistics
+            case ["healthy", *_]:
+                ask("show info")
             case ["save"]:
                 save()
             case ["reload", master, idle]:
