@@ -19,7 +19,7 @@ attributes:
   check_mode:
     description:
       - Says what it would push and which tags it would move. An image that is nowhere yet is taken for one that would
-        have been built before.
+        have been built before, an O(archive) that is not there yet for one with another image.
     support: full
   diff_mode:
     description: Shows the digest before and after, for the image and each tag.
@@ -149,12 +149,14 @@ class ImagePush:
         self.client = registry_client(self.params, self.image.registry)
         self.skopeo: Skopeo | None = None
         self.source = ""
-        if self.params["archive"]:
+        archive = self.params["archive"]
+        self.archive_to_come = bool(archive) and module.check_mode and not Path(archive).exists()
+        if archive and not self.archive_to_come:
             binary = module.get_bin_path("skopeo")
             if binary is None:
                 raise SkopeoError("archive: skopeo is missing on this host. On Debian: skopeo")
             self.skopeo = Skopeo(module.run_command, binary, module.tmpdir, self.params["ca_path"])
-            self.source = archive_source(Path(self.params["archive"]))
+            self.source = archive_source(Path(archive))
 
     def read(self) -> dict[str, Any]:
         """What the registry has under the image's tag and the other tags, and whether that is the wanted image."""
@@ -163,6 +165,8 @@ class ImagePush:
         return {"digest": digest, "same": self._same(digest), "tags": tags}
 
     def _same(self, digest: str | None) -> bool:
+        if self.archive_to_come:
+            return False
         if self.skopeo is None and digest is not None and self.image.tag.startswith("ctx-"):
             return True
         identifiers = {self.skopeo.config_digest(self.source)} if self.skopeo else self._engine_identifiers()

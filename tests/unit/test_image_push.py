@@ -258,6 +258,17 @@ def test_an_archive_with_another_image_replaces_the_tag(
     assert registry.manifests["webui"]["bookworm"][0] == IMAGE
 
 
+def test_an_archive_that_a_check_run_did_not_bring_would_be_pushed(
+    push: Push, registry: FakeRegistry, skopeo: list[list[str]]
+) -> None:
+    planned = push("bookworm", check=True, tags=[], archive="/nonexistent.tar")
+    assert (planned["changed"], planned["pushed"], planned["digest"]) == (True, True, None)
+    old = registry.image("webui", [b"old"], "bookworm")
+    planned = push("bookworm", check=True, tags=[], archive="/nonexistent.tar")
+    assert (planned["pushed"], planned["diff"]["before"]) == (True, {f"{registry.address}/webui:bookworm": old})
+    assert skopeo == []
+
+
 def test_what_is_no_archive(push: Push, skopeo: list[list[str]], tmp_path: Path) -> None:
     file = archive(tmp_path, "etc/passwd")
     with pytest.raises(ModuleFailedError) as error:
