@@ -13,7 +13,8 @@ description:
     from whichever registry of the list, asks none.
   - Tries the registries in order, the own datacenter's first. A registry that fails in passing is tried again, after
     waits that double; one that lacks the image, refuses the login or gives other content is left at once.
-  - The size in the manifest is compared with the free space of the engine's data folder before anything is pulled.
+  - The size in the manifest is compared with the free space of the engine's data folder (and of containerd's, where the
+    engine keeps images in containerd) before anything is pulled.
   - Containers and other images are never touched, so what runs goes on running when a pull fails.
 attributes:
   check_mode:
@@ -56,7 +57,7 @@ options:
     default: 0
   min_free_bytes:
     description:
-      - What must stay free on the file system of the engine's data folder, in bytes.
+      - What must stay free on the file system of the engine's data folder (and of containerd's, as above), in bytes.
     type: int
     default: 1073741824
   unpack_factor:
@@ -115,6 +116,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
@@ -125,6 +127,7 @@ from ansible.module_utils.qianjiang.image_reference import ImageReferenceError, 
 from ansible.module_utils.qianjiang.registry import RegistryClient, RegistryError, walk
 
 ERRORS = (EngineError, ImageReferenceError, RegistryError)
+CONTAINERD = "/var/lib/containerd"
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "repository": {"type": "str", "required": True},
@@ -176,6 +179,12 @@ def sizes(client: RegistryClient, repository: str, digest: str) -> tuple[int, di
         largest = max(largest, sum(found.values()))
         layers.update(found)
     return largest, layers
+
+
+def image_folders(info: Mapping[str, Any]) -> list[str]:
+    """Where the engine may keep images: in its own folder, or in containerd's, which it does not name."""
+    in_containerd = any("io.containerd.snapshotter" in value for _, value in info.get("DriverStatus") or [])
+    return [info["DockerRootDir"], *([CONTAINERD] if in_containerd and Path(CONTAINERD).is_dir() else [])]
 
 
 def check_space(folder: str, needed: int, keep: int) -> None:
@@ -265,12 +274,12 @@ class ImagePull:
     def apply(self) -> Outcome:
         """Pull from the first registry that gives the image."""
         with translated("ask the Docker Engine for its data folder"):
-            folder = self.engine.info()["DockerRootDir"]
+            folders = image_folders(self.engine.info())
 
         params = self.params
 
         def attempt(registry: str) -> int:
-            return self._pull(registry, folder)
+            return self._pull(registry, folders)
 
         with deadline(params["deadline"]):
             return first_success(
@@ -280,11 +289,12 @@ class ImagePull:
                 params["backoff"],
             )
 
-    def _pull(self, registry: str, folder: str) -> int:
+    def _pull(self, registry: str, folders: Sequence[str]) -> int:
         params = self.params
         repository, digest = params["repository"], params["digest"]
         size, layers = sizes(registry_client(params, registry), repository, digest)
-        check_space(folder, int(size * params["unpack_factor"]), params["min_free_bytes"])
+        for folder in folders:
+            check_space(folder, int(size * params["unpack_factor"]), params["min_free_bytes"])
         name = f"{registry}/{repository}@{digest}"
         # Given with the request, so that nothing is written to ~/.docker
         login = {"username": params["username"], "password": params["password"]} if params["password"] else None

@@ -24,6 +24,7 @@ class FakeEngine:
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
+        self.driver = [["Backing Filesystem", "extfs"]]
         self.images: set[str] = set()
         self.pulls: list[tuple[str, str, Any]] = []
         self.present: set[str] = set()  # short ids of layers that are there already
@@ -32,8 +33,8 @@ class FakeEngine:
         self.loses = False
         self.silent = 0.0  # seconds in which it says nothing
 
-    def info(self) -> dict[str, str]:
-        return {"DockerRootDir": self.folder}
+    def info(self) -> dict[str, Any]:
+        return {"DockerRootDir": self.folder, "DriverStatus": self.driver}
 
     def inspect_image(self, name: str) -> dict[str, Any]:
         if name not in self.images:
@@ -213,6 +214,20 @@ def test_space_is_looked_at_first(
     assert str(error.value).startswith(f"not enough space in {engine.folder}: ")
     assert "about 2500 needed, and 4611686018427387904 are to stay free (min_free_bytes)." in str(error.value)
     assert (engine.pulls, waits, far.requests) == ([], [], [])
+
+
+def test_space_is_looked_at_where_containerd_keeps_images(
+    module: ModuleType, pull: Pull, engine: FakeEngine, own: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+    monkeypatch.setattr(module, "CONTAINERD", f"{engine.folder}/containerd")
+    monkeypatch.setattr(module, "check_space", lambda folder, *_: looked.append(folder))
+    Path(module.CONTAINERD).mkdir()
+    pull(own.image("webui", [b"one"]), own)
+    assert looked == [engine.folder]
+    engine.driver = [["driver-type", "io.containerd.snapshotter.v1"]]
+    pull(own.image("webui", [b"two"]), own)
+    assert looked == [engine.folder, engine.folder, module.CONTAINERD]
 
 
 def test_a_disk_that_fills_up_is_no_reason_to_ask_others(
