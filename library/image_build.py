@@ -34,7 +34,7 @@ options:
     required: true
   path:
     description:
-      - Folder of the build context, on the host where the module runs.
+      - Folder of the build context, on the host where the module runs. A build works on a copy beside it.
     type: path
     required: true
   dockerfile:

@@ -5,21 +5,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import re
 import shutil
 import stat
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
+
+from ansible.module_utils.qianjiang import durable
 
 try:
     from docker.utils.build import PatternMatcher, exclude_paths
 except ImportError:  # said by entries(), as a message instead of a traceback
     exclude_paths = None  # type: ignore[assignment]
 
+STAGED = ".image-build-"
 # An exception that may hold for files of any folder, left out or not
 _ANY_FOLDER = re.compile(r"!.*(?:\*\*.|[*?\[].*/.)")
 Kind = Literal["file", "executable", "link", "directory"]
@@ -116,6 +122,38 @@ def tag(context: str) -> str:
     return f"ctx-{context[:16]}"
 
 
+@contextlib.contextmanager
+def staged(folder: Path, found: Sequence[Entry]) -> Iterator[Path]:
+    """A copy of a context for as long as it is built, beside its folder: /tmp may be memory."""
+    try:
+        with durable.exclusive(folder):
+            _remove_left(folder.parent)
+            top = tempfile.mkdtemp(prefix=STAGED, dir=folder.parent)
+            lock = os.open(top, os.O_RDONLY)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+    except OSError as error:
+        raise ContextError(f"cannot copy {folder} to a folder beside it: {error.strerror}") from error
+    try:
+        target = Path(top, "context")
+        stage(folder, target, found)
+        yield target
+    finally:
+        shutil.rmtree(top)
+        os.close(lock)
+
+
+def _remove_left(folder: Path) -> None:
+    """Remove the copies of builds that were killed: nobody has their lock."""
+    for left in folder.glob(f"{STAGED}*"):
+        with contextlib.suppress(FileNotFoundError, BlockingIOError):
+            lock = os.open(left, os.O_RDONLY)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(left)
+            finally:
+                os.close(lock)
+
+
 def stage(folder: Path, target: Path, found: Sequence[Entry]) -> None:
     """Copy a context to `target`, so that exactly what was counted is sent.
 
@@ -125,21 +163,23 @@ def stage(folder: Path, target: Path, found: Sequence[Entry]) -> None:
     _folder(target)
     for entry in found:
         source, copy = folder / entry.path, target / entry.path
-        _folder(copy if entry.kind == "directory" else copy.parent, target)
-        if entry.kind == "directory":
-            continue
-        if entry.kind == "link":
-            copy.symlink_to(entry.content)
-            continue
         try:
-            shutil.copyfile(source, copy)
-            times = source.stat()
+            _copy(entry, source, copy, target)
         except OSError as error:
-            raise ContextError(f"{source}: {error.strerror}: the build cannot read it") from error
+            raise ContextError(f"cannot copy {source} to {copy}: {error.strerror}") from error
+        if entry.kind in {"file", "executable"} and _sha256(copy) != entry.content:
+            raise ContextError(f"{source} changed while it was read: run again when nothing writes there")
+
+
+def _copy(entry: Entry, source: Path, copy: Path, top: Path) -> None:
+    _folder(copy if entry.kind == "directory" else copy.parent, top)
+    if entry.kind == "link":
+        copy.symlink_to(entry.content)
+    elif entry.kind != "directory":
+        shutil.copyfile(source, copy)
+        times = source.stat()
         copy.chmod(0o755 if entry.kind == "executable" else 0o644)
         os.utime(copy, ns=(times.st_atime_ns, times.st_mtime_ns))
-        if _sha256(copy) != entry.content:
-            raise ContextError(f"{source} changed while it was read: run again when nothing writes there")
 
 
 def _folder(path: Path, top: Path | None = None) -> None:

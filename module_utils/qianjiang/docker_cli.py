@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from ansible.module_utils.qianjiang.arguments import write_private
-from ansible.module_utils.qianjiang.build_context import Entry, any_folder, ignore_patterns, stage
+from ansible.module_utils.qianjiang.build_context import Entry, any_folder, ignore_patterns, staged
 from ansible.module_utils.qianjiang.dockerfile import Dockerfile, Instruction
 from ansible.module_utils.qianjiang.registry import credentials
 
@@ -77,12 +77,12 @@ class DockerCli:
         """Build an image; an error says why, and on which line."""
         buildkit = probe(self._run, self._binary)
         check(request, buildkit=buildkit)
-        with TemporaryDirectory(dir=self._folder, prefix="image-build-") as name:
+        private = TemporaryDirectory(dir=self._folder, prefix="image-build-")
+        with private as name, staged(request.folder, request.found) as context:
             folder = Path(name)
-            stage(request.folder, folder / "context", request.found)
             build = Build(
                 image=request.image,
-                context=folder / "context",
+                context=context,
                 dockerfile=request.dockerfile.name,
                 network=request.network,
                 target=request.target,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Callable
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.qianjiang import build_context
-from ansible.module_utils.qianjiang.build_context import ContextError, entries, identity, stage
+from ansible.module_utils.qianjiang.build_context import ContextError, entries, identity, stage, staged
 
 DIGEST = "sha256:" + "b" * 64
 BASE = f"r.lab:5000/base@{DIGEST}"
@@ -227,6 +228,35 @@ def test_a_context_that_changes_while_it_is_read_is_refused(
     with pytest.raises(ContextError) as error:
         stage(folder, tmp_path_factory.mktemp("staged") / "context", found)
     assert str(error.value) == f"{folder}/a changed while it was read: run again when nothing writes there"
+
+
+def test_the_copy_is_beside_the_context_and_goes_with_what_a_killed_build_left(tree: Tree, tmp_path: Path) -> None:
+    folder = tmp_path / "context"
+    tree("context/a")
+    (folder / "Dockerfile").write_text("FROM scratch\n")
+    found = entries(folder, "Dockerfile")
+    left = tmp_path / ".image-build-left"
+    (left / "context").mkdir(parents=True)
+    with staged(folder, found) as first:
+        assert not left.exists()
+        with staged(folder, found) as second:
+            assert first.parent.parent == second.parent.parent == tmp_path
+            assert files(first) == files(second) == {"a", "Dockerfile"}
+        assert first.exists()
+    assert list(tmp_path.glob(".image-build-*")) == []
+
+
+def test_a_full_disk_is_not_blamed_on_the_context(
+    tree: Tree, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_source: Path, _copy: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    folder, copy = tree("a"), tmp_path_factory.mktemp("staged") / "context"
+    monkeypatch.setattr(build_context.shutil, "copyfile", full)
+    with pytest.raises(ContextError) as error:
+        stage(folder, copy, entries(folder, "Dockerfile"))
+    assert str(error.value) == f"cannot copy {folder}/Dockerfile to {copy}/Dockerfile: No space left on device"
 
 
 def test_tag() -> None:

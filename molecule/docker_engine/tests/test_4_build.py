@@ -61,7 +61,7 @@ class Builder(NamedTuple):
 
     def left_over(self) -> str:
         output: str = self.engine.host.check_output(
-            "docker ps --all --quiet; find / /tmp -xdev -name 'image-build-*' -not -path '/proc/*'"
+            "docker ps --all --quiet; find / /tmp -xdev -name '*image-build-*' -not -path '/proc/*'"
         )
         return output
 
