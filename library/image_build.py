@@ -15,8 +15,8 @@ description:
     of a symbolic link), the Dockerfile, O(target), O(build_args) (but for the predefined proxies), O(labels), the base
     images' digests and the platform. Times, owners and other mode bits do not count; files are sent as 0644 or 0755.
   - Everything the build takes from elsewhere must be pinned. An image (C(FROM), C(COPY --from),
-    C(RUN --mount=from=)) or frontend (C(# syntax=)) that is not named by digest, and C(ADD) of a URL without
-    C(--checksum), are errors.
+    C(RUN --mount=from=)) or frontend (C(# syntax=), C(BUILDKIT_SYNTAX)) that is not named by digest, and C(ADD) of
+    a URL without C(--checksum), are errors.
   - BuildKit builds where the Docker client and the engine have it (Docker 23 and later need the buildx plugin for
     that), else the classic builder.
 attributes:

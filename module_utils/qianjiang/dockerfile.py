@@ -45,6 +45,14 @@ class Instruction(NamedTuple):
     def __str__(self) -> str:
         return f"{self.keyword} {self.value}"
 
+    @property
+    def triggered(self) -> Instruction:
+        """What ONBUILD has a later build do; else the instruction itself."""
+        if self.keyword != "ONBUILD":
+            return self
+        keyword, _, value = self.value.partition(" ")
+        return Instruction(self.line, keyword.upper(), value.strip())
+
 
 class Stage(NamedTuple):
     """A build stage: its name (`stage-<n>` where it has none) and its instructions, FROM first."""
@@ -54,7 +62,7 @@ class Stage(NamedTuple):
 
 
 class _Image(NamedTuple):
-    line: int
+    where: str
     what: str  # as written, for messages
     reference: str
 
@@ -84,9 +92,9 @@ class Dockerfile:
                 errors.append(f"{self.name} line {instruction.line}: {instruction.keyword} before the first FROM")
         for image in self._images(build_args, errors):
             self._check_image(image, errors)
-        for instruction in self.instructions:
-            if instruction.keyword == "ADD" and "--checksum=" not in instruction.value:
-                for url in re.findall(r"(?:https?|git)://\S+|git@\S+", instruction.value):
+        for instruction, value in self._additions(build_args):
+            if "--checksum=" not in instruction.value:
+                for url in re.findall(r"(?:https?|git)://\S+|git@\S+", value):
                     hint = "put the file into the context, or add --checksum=sha256:<64 hex digits>"
                     errors.append(f"{self.name} line {instruction.line}: ADD {url} is not pinned: {hint}")
         declared = {name for i in self.instructions if i.keyword == "ARG" for name, _ in _arguments(i.value)}
@@ -128,6 +136,8 @@ class Dockerfile:
 
     def _read_directives(self) -> Iterator[tuple[str, tuple[int, str]]]:
         for number, line in enumerate(self._lines, 1):
+            if number == 1 and line.startswith("#!"):
+                continue
             found = _DIRECTIVE.match(line.strip())
             if not found:
                 return
@@ -172,9 +182,12 @@ class Dockerfile:
         return [i for i in self.instructions if i.line < first]
 
     def _images(self, build_args: Mapping[str, str], errors: list[str]) -> Iterator[_Image]:
-        if "syntax" in self._directives:
+        if "BUILDKIT_SYNTAX" in build_args:  # BuildKit takes it in place of the directive
+            frontend = build_args["BUILDKIT_SYNTAX"]
+            yield _Image("build_args.BUILDKIT_SYNTAX", frontend, frontend)
+        elif "syntax" in self._directives:
             line, syntax = self._directives["syntax"]
-            yield _Image(line, f"syntax={syntax}", syntax)
+            yield _Image(self._at(line), f"syntax={syntax}", syntax)
         values: dict[str, str | None] = {}
         for instruction in self._before_first_stage():
             if instruction.keyword == "ARG":
@@ -204,32 +217,47 @@ class Dockerfile:
             errors.append(f"{self.name} line {instruction.line}: {what}: no value for {name}: {hint}")
         if missing:
             return None
-        return _Image(instruction.line, what if reference == what[5:] else f"{what} ({reference})", reference)
+        return _Image(self._at(instruction.line), what if reference == what[5:] else f"{what} ({reference})", reference)
+
+    def _at(self, line: int) -> str:
+        return f"{self.name} line {line}"
+
+    def _additions(self, build_args: Mapping[str, str]) -> Iterator[tuple[Instruction, str]]:
+        """Each ADD, and what it says with the values of variables, of whatever stage: none is missed."""
+        values: dict[str, str | None] = {}
+        for instruction in self.instructions:
+            if instruction.keyword in ("ARG", "ENV"):
+                for name, default in _arguments(instruction.value):
+                    value = values.get(name) if default is None else _expand(default, values, [])
+                    values[name] = build_args.get(name, value) if instruction.keyword == "ARG" else value
+            elif instruction.triggered.keyword == "ADD":
+                yield instruction, _expand(instruction.value, values, [])
 
     def _other_images(self, instruction: Instruction, earlier: list[str], errors: list[str]) -> Iterator[_Image]:
+        instruction = instruction.triggered
         found: list[tuple[str, str]] = []
         if instruction.keyword in ("COPY", "ADD"):
             flags = [word for word in instruction.value.split() if word.startswith("--from=")]
             found = [(flag, flag.removeprefix("--from=")) for flag in flags]
         elif instruction.keyword == "RUN":
-            found = [(f"--mount from={name}", name) for name in _MOUNT_FROM.findall(instruction.value)]
+            unquoted = re.sub("[\"']", "", instruction.value)
+            found = [(f"--mount from={name}", name) for name in _MOUNT_FROM.findall(unquoted)]
         for what, name in found:
             if name.isdigit():
                 if int(name) >= len(earlier):
                     where = f"{self.name} line {instruction.line}"
                     errors.append(f"{where}: {what}: there is no such stage before it")
             elif name.lower() not in earlier:
-                yield _Image(instruction.line, what, name)
+                yield _Image(self._at(instruction.line), what, name)
 
     def _check_image(self, image: _Image, errors: list[str]) -> None:
-        where = f"{self.name} line {image.line}"
         try:
             reference = parse(image.reference)
         except ImageReferenceError as error:
-            errors.append(f"{where}: {error}")
+            errors.append(f"{image.where}: {error}")
             return
         if reference.digest is None:
-            errors.append(f"{where}: {image.what} is not pinned: {PIN}")
+            errors.append(f"{image.where}: {image.what} is not pinned: {PIN}")
 
 
 def _begins(line: str) -> bool:

@@ -40,6 +40,11 @@ def test_escape_directive_and_heredoc() -> None:
         (f"FROM scratch\nFROM scratch\nCOPY --from=tools@{A} /x /x\nCOPY --from=0 /x /x", {}, [f"tools@{A}"]),
         (f"FROM scratch\nRUN --mount=type=bind,from=tools@{A},target=/t x", {}, [f"tools@{A}"]),
         (f"# syntax=docker/dockerfile@{A}\nFROM scratch", {}, [f"docker/dockerfile@{A}"]),
+        (
+            "# syntax=docker/dockerfile:1\nFROM scratch",
+            {"BUILDKIT_SYNTAX": f"docker/dockerfile@{A}"},
+            [f"docker/dockerfile@{A}"],
+        ),
         (f"# not a directive\n# syntax=docker/dockerfile:1\nFROM base@{A}", {}, [f"base@{A}"]),
     ],
 )
@@ -110,6 +115,46 @@ def test_bases(text: str, build_args: dict[str, str], bases: list[str]) -> None:
             None,
             "Dockerfile line 2: ADD https://x.lab/a.tar is not pinned: put the file into the context, "
             "or add --checksum=sha256:<64 hex digits>",
+        ),
+        (
+            'FROM scratch\nRUN --mount=type=bind,"from=nginx",target=/t x',
+            {},
+            None,
+            f"Dockerfile line 2: --mount from=nginx is not pinned: {PIN}",
+        ),
+        (
+            "FROM scratch\nONBUILD COPY --from=nginx:1 /x /x",
+            {},
+            None,
+            f"Dockerfile line 2: --from=nginx:1 is not pinned: {PIN}",
+        ),
+        (
+            "#!/usr/bin/env builder\n# syntax=docker/dockerfile:1\nFROM scratch",
+            {},
+            None,
+            f"Dockerfile line 2: syntax=docker/dockerfile:1 is not pinned: {PIN}",
+        ),
+        (
+            f"# syntax=docker/dockerfile@{A}\nFROM scratch",
+            {"BUILDKIT_SYNTAX": "docker/dockerfile:1"},
+            None,
+            f"build_args.BUILDKIT_SYNTAX: docker/dockerfile:1 is not pinned: {PIN}",
+        ),
+        *(
+            (
+                text,
+                build_args,
+                None,
+                f"Dockerfile line {line}: ADD https://x.lab/a.tar is not pinned: put the file into the context, "
+                "or add --checksum=sha256:<64 hex digits>",
+            )
+            for line, text, build_args in (
+                (3, "FROM scratch\nARG U=https://x.lab/a.tar\nADD ${U} /", {}),
+                (4, "ARG H=x.lab\nFROM scratch\nARG H\nADD https://$H/a.tar /", {}),
+                (3, "FROM scratch\nARG U\nADD $U /", {"U": "https://x.lab/a.tar"}),
+                (4, "FROM scratch\nARG H=x.lab\nENV U=https://$H/a.tar\nADD $U /", {}),
+                (2, "FROM scratch\nONBUILD ADD https://x.lab/a.tar /", {}),
+            )
         ),
         ("RUN x", {}, None, "Dockerfile line 1: RUN before the first FROM"),
         ("# nothing", {}, None, "Dockerfile has no FROM"),
