@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import socket
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,11 @@ def _complete(service: Service, context: Path) -> bool:
     )
 
 
+def checkout(source: str) -> str:
+    """`folder | checkout`: a short name for this controller's folder that no other one has, the same each time."""
+    return hashlib.sha256(f"{socket.gethostname()}:{source}".encode()).hexdigest()[:12]
+
+
 def _canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
@@ -71,4 +77,4 @@ class FilterModule:
     """Ansible's entry point."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"lacking_wheels": lacking_wheels, "source_errors": source_errors}
+        return {"checkout": checkout, "lacking_wheels": lacking_wheels, "source_errors": source_errors}

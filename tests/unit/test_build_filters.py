@@ -97,3 +97,12 @@ def test_what_is_not_there_is_named(context: Path) -> None:
         f"services.webui.build.wheelhouse.requirements: expected a file in {context}, got "
         '"requirements.lock"; write it with pip-compile --generate-hashes',
     ]
+
+
+def test_each_checkout_of_each_controller_has_a_name_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = set()
+    for host in ("laptop", "ci"):
+        monkeypatch.setattr(FILTERS.socket, "gethostname", lambda host=host: host)
+        names |= {FILTERS.checkout(folder) for folder in ("/srv/deploy", "/srv/deploy2", "/srv/deploy")}
+    assert len(names) == 4
+    assert all(len(name) == 12 for name in names)
