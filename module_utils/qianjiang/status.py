@@ -52,19 +52,22 @@ def status(
 
     `datacenters` maps a name, in order, to `{"nodes"}`; `comparisons` maps a node to service_compare's result;
     `gateways` maps a datacenter to the addresses of its gateways. A node that was `asked` (default: all) and has no
-    comparison could not be reached: its replicas are not healthy. Only `requested` services (default: all) can be
-    behind.
+    comparison could not be reached: its replicas are not healthy. Of one that was not asked nothing is said. Only
+    `requested` services (default: all) can be behind.
     """
-    asked = None if asked is None else list(asked)
+    everyone = (node for place in datacenters.values() for node in place["nodes"])
+    concerned = {*(everyone if asked is None else asked), *comparisons}
     requested = None if requested is None else list(requested)
     result: Status = {"rows": [], "behind": [], "notes": []}
     for name, service in services.items():
         for datacenter in (place for place in datacenters if place in service["placement"]["datacenters"]):
-            nodes = datacenters[datacenter]["nodes"]
+            nodes = [node for node in datacenters[datacenter]["nodes"] if node in concerned]
+            if not nodes and datacenters[datacenter]["nodes"]:
+                continue
             replicas = []
             for node in nodes:
                 if node not in comparisons:
-                    if (asked is None or node in asked) and (requested is None or name in requested):
+                    if requested is None or name in requested:
                         result["behind"].append(f"{node}: {name}: could not be reached")
                     continue
                 found = comparisons[node]["services"][name]["replicas"]

@@ -64,6 +64,11 @@ def test_a_service_has_a_row_only_where_it_is_placed_and_a_url_only_behind_a_gat
     ]
 
 
+def test_nothing_is_said_of_who_was_not_asked() -> None:
+    rows = status(SERVICES, DATACENTERS, {"h1": RIGHT}, GATEWAYS, asked=["h1"])["rows"]
+    assert [(row[1], row[4]) for row in rows if row[0] == "webui"] == [("hangzhou", "1/1")]
+
+
 @pytest.mark.parametrize(
     ("asked", "requested", "behind"),
     [
