@@ -38,23 +38,20 @@ def parameter_errors(parameters: Iterable[str], given: Mapping[Any, Any] | None 
 
 def use_errors(parameters: Iterable[str], verb: str, given: Mapping[Any, Any] | None = None) -> list[str]:
     """`[service, to] | use_errors("rollback")`: those that are empty, as by a variable of a shell that is not set, and
-    would take everything; those that this verb does not look at; and the words of a text that have become variables.
+    would take everything; those that this verb does not look at; and the words of a message that have become variables.
     """
     variables = _given(given)
     values = {name: str(value).strip() for name, value in variables.items() if name in set(parameters)}
     empty = [name for name, value in values.items() if not value and name not in MAY_BE_EMPTY]
     ignored = [name for name, value in values.items() if value and verb not in VERBS.get(name, (verb,))]
+    lost = [str(name) for name in variables if not str(name).isidentifier()] if "message" in values else []
     return [
         *(f"{name}: expected a value, got an empty one; leave -e {name}= out if that is meant" for name in empty),
+        *(f"{name}: expected by {' and '.join(VERBS[name])} only, got -e {name}={values[name]}" for name in ignored),
         *(
-            f"{name}: expected by {' and '.join(VERBS[name])} only, got -e {name}={values[name]} for a {verb}"
-            for name in ignored
-        ),
-        *(
-            f'{name}: expected the name of a variable; a text with "=" is taken apart, so give it as JSON, '
+            f'message: expected no "=" in it, got {name}=, which became a variable; give it as JSON, '
             '-e \'{"message": "…"}\''
-            for name in map(str, variables)
-            if not name.isidentifier()
+            for name in lost
         ),
     ]
 
