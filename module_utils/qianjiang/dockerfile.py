@@ -234,7 +234,7 @@ class Dockerfile:
                 yield instruction, _expand(instruction.value, values, [])
 
     def _other_images(self, instruction: Instruction, earlier: list[str], errors: list[str]) -> Iterator[_Image]:
-        instruction = instruction.triggered
+        is_trigger, instruction = instruction.keyword == "ONBUILD", instruction.triggered
         found: list[tuple[str, str]] = []
         if instruction.keyword in ("COPY", "ADD"):
             flags = [word for word in instruction.value.split() if word.startswith("--from=")]
@@ -244,7 +244,8 @@ class Dockerfile:
             found = [(f"--mount from={name}", name) for name in _MOUNT_FROM.findall(unquoted)]
         for what, name in found:
             if name.isdigit():
-                if int(name) >= len(earlier):
+                # A trigger counts the stages of the Dockerfile that has it
+                if int(name) >= len(earlier) and not is_trigger:
                     where = f"{self.name} line {instruction.line}"
                     errors.append(f"{where}: {what}: there is no such stage before it")
             elif name.lower() not in earlier:

@@ -190,6 +190,10 @@ def test_all_errors_come_at_once() -> None:
     assert str(error.value).count("is not pinned") == 2
 
 
+def test_a_trigger_counts_the_stages_of_the_dockerfile_that_has_it() -> None:
+    Dockerfile("FROM scratch\nONBUILD COPY --from=3 /x /x").check({}, None)
+
+
 def test_proxies_need_no_declaration() -> None:
     Dockerfile("FROM scratch").check({"HTTP_PROXY": "http://p", "no_proxy": "x", "BUILDKIT_INLINE_CACHE": "1"}, None)
 
