@@ -17,12 +17,12 @@ Nodes = Mapping[str, Mapping[str, Any]]
 def asked_for(plan: Plan, nodes: Nodes, failures: Mapping[str, Failure]) -> dict[str, dict[str, Any]]:
     """The observed nodes, compared with what the plan asks for where that is not what the catalogue asks for.
 
-    What the plan removed is no orphan any more, except on a node where it failed.
+    What the plan removed is no orphan any more. After a failure the nodes were looked at again, and say so themselves.
     """
     gone = {
         (node, name)
         for node, removals in plan["removals"].items()
-        if node not in failures
+        if not failures
         for removal in removals
         for name in removal["containers"]
     }
