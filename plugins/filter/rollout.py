@@ -242,14 +242,29 @@ def hook_host(found: Mapping[str, Any], hook: str, hostvars: Mapping[str, Any]) 
     hooks = hostvars["localhost"].get("rollout_hooks") or {} if "localhost" in hostvars else {}
     if hook not in hooks or not found.get("changed"):
         return []
-    nodes = outcome.concerned(found)
-    failed = bool(
-        any("service_failure" in hostvars[node] for node in nodes)
-        or any((hostvars[node].get("rollout_conclusion") or {}).get("problems") for node in nodes)
-        or first_unreachable(nodes, hostvars, "rollout_recorded")
+    failed = any(
+        "service_failure" in known
+        or (known.get("rollout_conclusion") or {}).get("problems")
+        or _went_wrong(known.get("rollout_recorded"))
+        for known in (hostvars[host] for host in hostvars)
     )
     due = {"pre_rollout": True, "post_rollout": not failed, "on_failure": failed}
     return list(found["leads"][:1]) if due[hook] else []
+
+
+def _went_wrong(result: Any) -> bool:
+    return isinstance(result, Mapping) and bool(result.get("failed") or result.get("unreachable"))
+
+
+def gateways_to_tell(
+    found: Mapping[str, Any], groups: Mapping[str, Iterable[str]], hostvars: Mapping[str, Any]
+) -> list[str]:
+    """The gateways whose configuration a plan changes. Not those of a datacenter where it has failed: its lock may be
+    another one's, and what they forward to is still there."""
+    if found.get("verb") not in plan.REMOVING:
+        return []
+    failed = {hostvars[node]["datacenter"] for node in groups["nodes"] if "service_failure" in hostvars[node]}
+    return [gateway for gateway in groups["gateways"] if hostvars[gateway]["datacenter"] not in failed]
 
 
 def plan_rollout(request: Any, platform: Mapping[str, Any], policy: Any) -> Any:
@@ -455,6 +470,7 @@ class FilterModule:
             "failure_reason": failure_reason,
             "forwarded": forwarded,
             "gateway_statistics": gateway_statistics,
+            "gateways_to_tell": gateways_to_tell,
             "gateway_views": gateway_views,
             "has_more": step_arguments.has_more,
             "has_started": step_arguments.has_started,

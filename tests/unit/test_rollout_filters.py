@@ -629,6 +629,23 @@ def test_what_could_not_be_compared_is_told() -> None:
     assert told["behind"] == []
 
 
+@pytest.mark.parametrize(
+    ("verb", "failed", "told"),
+    [
+        pytest.param("scale", "", ["g1", "g2", "g3"], id="all well"),
+        pytest.param("retire", "s1", ["g1", "g2"], id="not where it failed"),
+        pytest.param("rollout", "", [], id="their configuration stays"),
+    ],
+)
+def test_which_gateways_are_told(verb: str, failed: str, told: list[str]) -> None:
+    places = {"h1": "hangzhou", "s1": "shanghai", "g1": "hangzhou", "g2": "hangzhou", "g3": "shanghai"}
+    hostvars: dict[str, dict[str, Any]] = {name: {"datacenter": place} for name, place in places.items()}
+    hostvars.get(failed, {})["service_failure"] = {"stage": -1, "reason": "x"}
+    groups = {"nodes": ["h1", "s1"], "gateways": ["g1", "g2", "g3"]}
+    assert FILTERS["gateways_to_tell"]({"verb": verb}, groups, hostvars) == told
+    assert FILTERS["gateways_to_tell"]({}, groups, hostvars) == []
+
+
 def test_a_node_that_was_away_keeps_what_was_to_go() -> None:
     retired = PLAN | {"verb": "retire", "services": {}, "away": ["s1"]}
     behind = report({"h1": RIGHT, "h2": RIGHT}, retired)["behind"]
@@ -712,13 +729,15 @@ def test_who_calls_a_hook(hook: str, changed: bool, failed: bool, expected: list
     "known",
     [
         pytest.param({"rollout_conclusion": {"problems": ["h1: webui.0: r3 is unhealthy"]}}, id="not well in the end"),
-        pytest.param({"rollout_recorded": UNREACHABLE}, id="not on record"),
+        pytest.param({"rollout_recorded": UNREACHABLE}, id="not on record: away"),
+        pytest.param({"rollout_recorded": {"failed": True, "msg": "no space"}}, id="not on record: no space"),
     ],
 )
 def test_a_run_that_does_not_end_well_is_no_success_to_hooks(known: dict[str, Any]) -> None:
+    """Whoever says so: the first node of a datacenter records for it, be it concerned or not."""
     found = {"changed": True, "leads": ["h1"], "nodes": ["h1"], "switches": {}, "removals": {}}
     hooks = {"rollout_hooks": {"post_rollout": {"tasks": "a.yml"}, "on_failure": {"tasks": "a.yml"}}}
-    hostvars = {"h1": known, "localhost": hooks}
+    hostvars = {"h1": {}, "h2": known, "localhost": hooks}
     called = {hook: FILTERS["hook_host"](found, hook, hostvars) for hook in ("post_rollout", "on_failure")}
     assert called == {"post_rollout": [], "on_failure": ["h1"]}
 

@@ -52,6 +52,18 @@ def test_a_veto_changes_nothing_and_a_success_is_told(tmp_path: Path) -> None:
     assert not (tmp_path / "on_failure").exists()
 
 
+def test_each_verb_asks_and_a_check_run_has_not_failed(tmp_path: Path) -> None:
+    asked = hooks(tmp_path, pre_rollout=NOTE, on_failure=VETO)
+    change = story.catalogue(env={"VERSION": "to be gone back from"})
+    story.done("rollout", "--check", *change, *asked)
+    story.done("rollout", *change, *asked)
+    story.done("rollback", *change, *asked, "--extra-vars", "service=echo")
+    assert json.loads((tmp_path / "pre_rollout").read_text())["verb"] == "rollback"
+    for verb in ("drain", "undrain"):
+        story.done(verb, *change, *asked, "--extra-vars", f"target={story.NODES[1]}")
+        assert json.loads((tmp_path / "pre_rollout").read_text())["verb"] == verb
+
+
 def test_what_changes_while_it_is_asked_is_not_undone(tmp_path: Path) -> None:
     number, change, node = story.release(), story.catalogue(env={"VERSION": "asked for long"}), story.NODES[1]
     argv = story.command("drain", [*story.catalogue(), "--extra-vars", f"target={node}"])
