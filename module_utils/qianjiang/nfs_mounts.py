@@ -236,12 +236,14 @@ def unescape(word: str) -> str:
 
 def keeps(theirs: Iterable[Mounted], gone: Mounted, ours: Iterable[Mounted]) -> bool:
     """Does another mount namespace keep what ours unmounts? Containers do; services of systemd follow the host."""
-    their_number = {mount.number: mount for mount in theirs}
-    parent = {mount.number: mount for mount in ours}.get(gone.parent)
+    their_number, our_number = ({mount.number: mount for mount in mounts} for mounts in (theirs, ours))
+    # An export that is mounted at two places has one device: each copy follows its own place
+    alike = [mount for mount in our_number.values() if mount.device == gone.device]
     for mount in their_number.values():
         # The mount itself or a folder of it: another export of the server may be on the same device
         same = mount.device == gone.device and f"{mount.source}/".startswith(f"{gone.source.rstrip('/')}/")
-        if same and not follows(mount, their_number.get(mount.parent), gone, parent):
+        its_parent = their_number.get(mount.parent)
+        if same and not any(follows(mount, its_parent, one, our_number.get(one.parent)) for one in alike):
             return True
     return False
 

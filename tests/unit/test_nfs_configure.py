@@ -473,6 +473,16 @@ def test_who_keeps_what_the_host_unmounts(theirs: str, expected: bool) -> None:
     assert nfs_mounts.keeps(nfs_mounts.parse_mounts(theirs), ours[1], ours) is expected
 
 
+def test_an_export_at_two_places_has_one_device_and_each_copy_follows_its_own() -> None:
+    one, other = "0:50 / /mnt/shared rw shared:9", "0:50 / /mnt/other rw shared:10"
+    system = "- nfs4 files.lab:/export rw\n"
+    ours = nfs_mounts.parse_mounts(f"{ROOT}40 22 {one} {system}41 22 {other} {system}")
+    service = "80 70 254:0 / / rw shared:60 master:1 - ext4 /dev/vda rw\n"
+    copies = f"81 80 0:50 / /mnt/shared rw master:9 {system}82 80 0:50 / /mnt/other rw master:10 {system}"
+
+    assert not nfs_mounts.keeps(nfs_mounts.parse_mounts(service + copies), ours[1], ours)
+
+
 def test_a_line_of_mountinfo() -> None:
     line = r"36 35 0:51 /sub /mnt/a\040b rw,relatime shared:7 master:3 - nfs4 [fd00::1]:/ex\134port rw,vers=4.2"
 
