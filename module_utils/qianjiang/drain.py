@@ -9,7 +9,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible.module_utils.qianjiang.container import SLOTS
-from ansible.module_utils.qianjiang.rotation import Tables, is_drained, is_healthy, other_slot, server_name
+from ansible.module_utils.qianjiang.rotation import (
+    Tables,
+    is_drained,
+    is_healthy,
+    other_slot,
+    server_name,
+    serving_servers,
+)
 from ansible.module_utils.qianjiang.target import PlanError, Platform
 
 
@@ -57,12 +64,7 @@ def _gateways_of(node: str, platform: Platform) -> list[Tables]:
 
 def _serves(name: str, node: str, platform: Platform) -> bool:
     """Whether the engine holds one of its replicas for healthy, and a gateway sends it requests."""
-    forwarded = {
-        server
-        for tables in _gateways_of(node, platform)
-        for server, seen in tables.get(name, {}).items()
-        if seen["serves"]
-    }
+    forwarded = serving_servers(name, _gateways_of(node, platform))
     return any(
         is_healthy(replica)
         and not replica["drained"]

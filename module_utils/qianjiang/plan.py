@@ -10,13 +10,14 @@ rollback and a restart are the same plan with other targets.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple, TypedDict
 
 from ansible.module_utils.qianjiang.change import Change
 from ansible.module_utils.qianjiang.container import SLOTS, container_name
 from ansible.module_utils.qianjiang.drain import plan_drain
 from ansible.module_utils.qianjiang.policy import Policy
-from ansible.module_utils.qianjiang.rotation import Tables, other_slot, server_name
+from ansible.module_utils.qianjiang.rotation import Tables, other_slot, server_name, serving_servers
 from ansible.module_utils.qianjiang.target import TARGETS, PlanError, Platform, Target, short
 from ansible.module_utils.qianjiang.wave import MAX_STAGES, Stage, ranks, stage
 
@@ -367,8 +368,7 @@ def plan_removals(verb: str, names: Sequence[str], platform: Platform) -> dict[s
 
 
 def _assert_something_stays(service: str, gone: set[str], platform: Platform) -> None:
-    tables = [seen.get(service, {}) for found in platform.gateways.values() for seen in found]
-    serving = {server for table in tables for server, seen in table.items() if seen["serves"]}
+    serving = serving_servers(service, chain.from_iterable(platform.gateways.values()))
     if serving & gone and not serving - gone:
         raise PlanError(
             f"{service}: nobody would be left to answer: of what stays, nothing is in rotation and well (status.yml). "

@@ -32,6 +32,11 @@ def server_name(node: str, replica: int, slot: str) -> str:
     return f"{node}.{replica}.{slot}"
 
 
+def serving_servers(service: str, gateways: Iterable[Tables]) -> set[str]:
+    """The servers of a service that get new requests from any of the gateways."""
+    return {server for tables in gateways for server, seen in tables.get(service, {}).items() if seen["serves"]}
+
+
 def other_slot(slot: str) -> str:
     """The other one of the two slots of a replica."""
     return str(SLOTS[1 - SLOTS.index(slot)])

@@ -86,7 +86,7 @@ def _is_result(value: Mapping[str, Any]) -> bool:
     """Of a loop each item is for itself: that one could not be reached says nothing of the others."""
     if value.get("skipped"):
         return False
-    return "results" in value or not (value.get("failed") or value.get("unreachable"))
+    return "results" in value or not _went_wrong(value)
 
 
 def places(registries: Mapping[str, str], nodes: Mapping[str, list[str]]) -> dict[str, dict[str, Any]]:
