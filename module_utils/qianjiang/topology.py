@@ -17,10 +17,12 @@ FUNCTIONS = ("nodes", "registries", "gateways", "builders")
 # What is asked of a host's variables
 HOST_KEYS = ("datacenter", "ansible_host", "ansible_port")
 # What is one for the whole platform, whichever host it is asked of
-SHARED = ("datacenter_registries", "origin_datacenter", "services")
+SHARED = ("datacenter_registries", "origin_datacenter", "services", "datacenters", "hooks", "rollout_lock_ttl")
 # What a host has to know to use a registry
 LOGIN = ("registry_username", "registry_password")
 USERS = "registry_users"
+# With it a gateway speaks TLS
+CERTIFICATE = "gateway_certificate"
 # Variables that move a port, and the port where they are not set
 PORTS = {
     "registries": {"registry_port": 5000, "registry_debug_port": 5001},
@@ -74,6 +76,13 @@ def topology_errors(
         errors.append("hosts.yml: nodes: expected the hosts that run services, got none")
     if builds and not groups.get("builders"):
         errors.append(f"hosts.yml: builders: expected a host that builds {', '.join(builds)}, got none")
+    used = {str(datacenter_of[host]): host for host in reversed(groups.get("registries", []))}
+    errors += [
+        f"hosts.yml: registries: expected one host of {datacenter_of[host]}, got {used[str(datacenter_of[host])]} and "
+        f"{host}; only the first is filled"
+        for host in groups.get("registries", [])
+        if datacenter_of[host] in names and used[str(datacenter_of[host])] != host
+    ]
     for function, reason in NEEDED.items():
         there = [datacenter_of.get(host) for host in groups.get(function, [])]
         errors += [
@@ -172,6 +181,18 @@ def login_errors(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mappin
                 "got none; playbooks push and pull as this account"
             )
     return errors
+
+
+def tls_errors(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Gateways forward to each other as they are asked themselves, with TLS or without."""
+    gateways = groups.get("gateways", [])
+    without = [host for host in gateways if not hosts[host].get(CERTIFICATE)]
+    if len(without) in (0, len(gateways)):
+        return []
+    return [
+        f"{CERTIFICATE}: expected on all gateways or on none, got nothing on {', '.join(without)}; gateways forward to "
+        "each other, so set it in group_vars/gateways.yml"
+    ]
 
 
 def port_errors(

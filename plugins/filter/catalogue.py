@@ -12,6 +12,7 @@ from typing import Any
 from ansible.errors import AnsibleError, AnsibleFilterError
 from ansible.module_utils.qianjiang.catalogue import CatalogueError, normalise
 from ansible.module_utils.qianjiang.topology import (
+    CERTIFICATE,
     FUNCTIONS,
     HOST_KEYS,
     LOGIN,
@@ -22,6 +23,7 @@ from ansible.module_utils.qianjiang.topology import (
     login_errors,
     port_errors,
     shared_errors,
+    tls_errors,
     topology_errors,
 )
 
@@ -45,16 +47,20 @@ def nodes_by_datacenter(
 def inventory_errors(
     groups: Mapping[str, Any], hostvars: Any, shared: Mapping[str, Any], builds: bool = False
 ) -> list[str]:
-    """`groups | inventory_errors(hostvars, {each of SHARED: its value})`: all that is wrong with it.
+    """`groups | inventory_errors(hostvars, shared)`: all that is wrong with it.
 
-    `builds`: whether services are to be built.
+    `shared` has datacenter_registries, origin_datacenter and services. `builds`: whether services are to be built.
     """
     services = shared["services"] if builds and isinstance(shared["services"], Mapping) else {}
     built = [name for name, one in services.items() if isinstance(one, Mapping) and one.get("build") is not None]
     members = _members(groups)
-    hosts = _variables(members, hostvars, (*HOST_KEYS, *LOGIN, USERS))
+    hosts = _variables(members, hostvars, (*HOST_KEYS, *LOGIN, USERS, CERTIFICATE))
     errors = topology_errors(members, hosts, shared["datacenter_registries"], shared["origin_datacenter"], built)
-    return errors or [*shared_errors(_shared_variables(hosts, hostvars)), *login_errors(members, hosts)]
+    return errors or [
+        *shared_errors(_shared_variables(hosts, hostvars)),
+        *login_errors(members, hosts),
+        *tls_errors(members, hosts),
+    ]
 
 
 def _shared_variables(hosts: Mapping[str, Mapping[str, Any]], hostvars: Any) -> dict[str, dict[str, Any]]:

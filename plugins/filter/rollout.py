@@ -239,8 +239,8 @@ def hook_problems(hooks: Any) -> list[str]:
 
 def hook_host(found: Mapping[str, Any], hook: str, hostvars: Mapping[str, Any]) -> list[str]:
     """Who calls a hook: the first lead of a plan that changes something, if there is one and its moment has come."""
-    hooks = hostvars["localhost"].get("rollout_hooks") or {} if "localhost" in hostvars else {}
-    if hook not in hooks or not found.get("changed"):
+    leads = list(found["leads"][:1]) if found.get("changed") else []
+    if not any(hook in (hostvars[lead].get("rollout_hooks") or {}) for lead in leads):
         return []
     failed = any(
         "service_failure" in known
@@ -249,7 +249,7 @@ def hook_host(found: Mapping[str, Any], hook: str, hostvars: Mapping[str, Any]) 
         for known in (hostvars[host] for host in hostvars)
     )
     due = {"pre_rollout": True, "post_rollout": not failed, "on_failure": failed}
-    return list(found["leads"][:1]) if due[hook] else []
+    return leads if due[hook] else []
 
 
 def _went_wrong(result: Any) -> bool:

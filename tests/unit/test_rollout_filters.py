@@ -720,9 +720,8 @@ def test_who_calls_a_hook(hook: str, changed: bool, failed: bool, expected: list
     found = {"changed": changed, "leads": ["h1", "s1"], "nodes": ["h1", "s1"], "switches": {"h2": []}, "removals": {}}
     nodes = {"h1": {}, "h2": {"service_failure": {"stage": 0, "reason": "x"}} if failed else {}, "s1": {}}
     nodes["s1"] = {"rollout_conclusion": {"problems": []}, "rollout_recorded": {"appended": 3}}
-    hostvars = {**nodes, "localhost": {"rollout_hooks": {hook: {"tasks": "a.yml"}}}}
-    assert FILTERS["hook_host"](found, hook, hostvars) == expected
-    assert FILTERS["hook_host"](found, hook, {**nodes, "localhost": {}}) == []
+    assert FILTERS["hook_host"](found, hook, nodes | {"h1": {"rollout_hooks": {hook: {"tasks": "a.yml"}}}}) == expected
+    assert FILTERS["hook_host"](found, hook, nodes) == []
 
 
 @pytest.mark.parametrize(
@@ -737,7 +736,7 @@ def test_a_run_that_does_not_end_well_is_no_success_to_hooks(known: dict[str, An
     """Whoever says so: the first node of a datacenter records for it, be it concerned or not."""
     found = {"changed": True, "leads": ["h1"], "nodes": ["h1"], "switches": {}, "removals": {}}
     hooks = {"rollout_hooks": {"post_rollout": {"tasks": "a.yml"}, "on_failure": {"tasks": "a.yml"}}}
-    hostvars = {"h1": {}, "h2": known, "localhost": hooks}
+    hostvars = {"h1": hooks, "h2": known}
     called = {hook: FILTERS["hook_host"](found, hook, hostvars) for hook in ("post_rollout", "on_failure")}
     assert called == {"post_rollout": [], "on_failure": ["h1"]}
 

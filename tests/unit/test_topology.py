@@ -11,6 +11,7 @@ from ansible.module_utils.qianjiang.topology import (
     login_errors,
     port_errors,
     shared_errors,
+    tls_errors,
     topology_errors,
 )
 
@@ -98,6 +99,12 @@ def test_right(groups: dict[str, list[str]], places: dict[str, Any]) -> None:
             {},
             "hosts.yml: registries: expected a host of shanghai, got none; its nodes pull from it",
             id="no registry",
+        ),
+        pytest.param(
+            {"registries": ["h-edge", "s-edge", "s1"]},
+            {},
+            "hosts.yml: registries: expected one host of shanghai, got s-edge and s1; only the first is filled",
+            id="two registries",
         ),
     ],
 )
@@ -193,6 +200,9 @@ def test_a_registry_of_two_datacenters() -> None:
         ({"services": {}}, "services.webui"),
         ({"services": "{{ others }}"}, "services"),
         ({"origin_datacenter": "shanghai", "services": None}, "origin_datacenter, services"),
+        ({"hooks": {"pre_rollout": {"tasks": "freeze.yml"}}}, "hooks"),
+        ({"datacenters": {"unreachable": "continue"}}, "datacenters"),
+        ({"rollout_lock_ttl": 60}, "rollout_lock_ttl"),
     ],
 )
 def test_what_is_one_for_all_hosts(there: dict[str, Any], error: str | None) -> None:
@@ -200,6 +210,24 @@ def test_what_is_one_for_all_hosts(there: dict[str, Any], error: str | None) -> 
     hosts = {"h1": shared, "h2": shared | {"more": 1}, "s1": shared | there, "s2": shared | there}
     expected = f"{error}: expected one for all hosts, got another one on s1, s2 than on h1; say it in group_vars/all"
     assert shared_errors(hosts) == ([expected] if error else [])
+
+
+@pytest.mark.parametrize(
+    ("certificates", "without"),
+    [
+        ({}, ""),
+        ({"h-edge": "/etc/tls/server.crt", "s-edge": "/etc/ssl/portal.crt"}, ""),
+        ({"h-edge": "/etc/tls/server.crt"}, "s-edge"),
+        ({"s-edge": "/etc/tls/server.crt", "h-edge": ""}, "h-edge"),
+    ],
+)
+def test_gateways_speak_tls_to_each_other_or_not(certificates: dict[str, str], without: str) -> None:
+    hosts = {host: {"gateway_certificate": path} for host, path in certificates.items()}
+    expected = (
+        f"gateway_certificate: expected on all gateways or on none, got nothing on {without}; gateways forward to each "
+        "other, so set it in group_vars/gateways.yml"
+    )
+    assert tls_errors(GROUPS, {host: hosts.get(host, {}) for host in PLACES}) == ([expected] if without else [])
 
 
 ACCOUNT = {"registry_username": "deploy", "registry_password": "correct horse"}
