@@ -39,6 +39,24 @@ def replica_behind(name: str, node: str, replica: Mapping[str, Any]) -> str | No
     return None
 
 
+def drained_notes(nodes: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Who runs and gets no requests, node by node, from what `rotation.judge` says of them."""
+    drained = {
+        node: [
+            f"{name}.{replica['replica']}"
+            for name, service in found["services"].items()
+            for replica in service["replicas"]
+            if replica["current"] and replica.get("drained")
+        ]
+        for node, found in nodes.items()
+    }
+    return [
+        f"{node}: {', '.join(names)} out of rotation until playbooks/undrain.yml -e target={node}"
+        for node, names in drained.items()
+        if names
+    ]
+
+
 def status(
     services: Mapping[str, Mapping[str, Any]],
     datacenters: Mapping[str, Mapping[str, Any]],

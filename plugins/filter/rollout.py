@@ -17,7 +17,7 @@ from ansible.module_utils.qianjiang.document import platform_document
 from ansible.module_utils.qianjiang.image_reference import parse
 from ansible.module_utils.qianjiang.lock import is_gone
 from ansible.module_utils.qianjiang.policy import PolicyError, hook_errors, lock_errors, normalise_policy
-from ansible.module_utils.qianjiang.status import COLUMNS, status
+from ansible.module_utils.qianjiang.status import COLUMNS, drained_notes, status
 
 Services = Mapping[str, Mapping[str, Any]]
 
@@ -439,6 +439,9 @@ def status_report(
         told = {line.partition(":")[0] for line in behind}
         behind += [f"{node}: could not be reached; what it has stays" for node in found["away"] if node not in told]
     notes = seen["notes"] + behind
+    if not found:
+        # A plan's gateways were asked before it was carried out
+        notes += drained_notes(observed)
     if origin_away and not found:
         notes.append(f"whether these are the newest images is not known: the origin's host {origin_away}")
     return {"columns": COLUMNS, "rows": seen["rows"], "notes": notes, "behind": behind}

@@ -620,6 +620,20 @@ def test_a_report_names_who_failed_and_who_is_behind() -> None:
     assert [len(row) for row in found["rows"]] == [len(found["columns"])] * 2
 
 
+def test_a_status_names_who_is_out_of_rotation_and_a_plans_report_does_not() -> None:
+    """Its gateways were asked before it was carried out: what came for the first time got no requests then."""
+    drained = node(replica(running(3), drained=True), replica(number=1, drained=True), highest=3)
+    gateways = {"hangzhou": ["http://10.0.0.1"], "shanghai": []}
+    arguments = [{"webui": SERVICES["webui"]}, DATACENTERS, {"h1": RIGHT, "h2": drained}, gateways, {}, ["h1", "h2"]]
+    told = FILTERS["status_report"](*arguments)
+    assert told["notes"] == [
+        "h2: webui.1: nothing runs",
+        "h2: webui.0 out of rotation until playbooks/undrain.yml -e target=h2",
+    ]
+    assert told["behind"] == ["h2: webui.1: nothing runs"]
+    assert FILTERS["status_report"](*arguments, PLAN)["notes"] == ["h2: webui.1: nothing runs"]
+
+
 def test_what_could_not_be_compared_is_told() -> None:
     arguments = [{"webui": SERVICES["webui"]}, DATACENTERS, platform({"h1": RIGHT})["nodes"], {}, {}, ["h1"]]
     told = FILTERS["status_report"](*arguments, origin_away="could not be reached: Connection timed out")
