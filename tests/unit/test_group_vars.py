@@ -65,6 +65,20 @@ def test_who_does_what_for_all(tmp_path: Path, broken: list[str], expected: dict
     assert duties(tmp_path, *broken) == expected
 
 
+def test_a_plan_is_saved_and_read_where_the_command_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "play").mkdir()
+    (tmp_path / "play/group_vars").symlink_to(ROOT / "playbooks" / "group_vars")
+    (tmp_path / "play/play.yml").write_text(
+        "- hosts: localhost\n  gather_facts: false\n  tasks:\n"
+        "    - ansible.builtin.copy: {content: '{}', dest: '{{ rollout_plan_file }}', mode: '0600'}\n"
+        "    - ansible.builtin.debug: {msg: 'saved: {{ {} | same_as_saved(rollout_saved_plan) }}'}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    done = play(Path("play/play.yml"), ROOT / "inventories/lab/hosts.yml", plan_file="plan.json", plan="./plan.json")
+    assert re.search(r"saved: +\{\}", done.stdout), done.stdout
+    assert (tmp_path / "plan.json").read_text() == "{}"
+
+
 def test_a_release_is_of_its_service_whatever_is_around_the_name(tmp_path: Path) -> None:
     (tmp_path / "group_vars").symlink_to(ROOT / "playbooks" / "group_vars")
     (tmp_path / "play.yml").write_text(
