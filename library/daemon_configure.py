@@ -13,6 +13,8 @@ description:
     they replaced, each in one step.
   - Tells in RV(action) what the unit needs. A unit that started before one of its files changed needs it too, so a run
     that was killed between installing a file and restarting the daemon is made good by the next one.
+  - A unit that runs with somebody else's file keeps it, and the module fails. Such a file is one without the words
+    C(Managed by qianjiangyuan), where the new text has them.
   - Restarts nothing itself. That is for a handler, which looks at RV(action).
 attributes:
   check_mode:
@@ -109,7 +111,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.qianjiang import system_file
-from ansible.module_utils.qianjiang.system_file import SystemFile
+from ansible.module_utils.qianjiang.system_file import MARK, SystemFile
 
 WEIGHT = ["nothing", "reload", "restart"]
 TIMEOUT = 60
@@ -121,6 +123,15 @@ def plan(desired: dict[str, SystemFile], current: dict[str, SystemFile | None]) 
         {"name": path, "before": current[path], "after": file}
         for path, file in desired.items()
         if current[path] != file
+    ]
+
+
+def foreign(changes: list[dict[str, Any]]) -> list[str]:
+    """The files of somebody else's that a text of ours would take the place of."""
+    return [
+        change["name"]
+        for change in changes
+        if change["before"] and MARK in change["after"].content and MARK not in change["before"].content
     ]
 
 
@@ -229,6 +240,12 @@ def main() -> None:
     read_at = unit_times(module, module.params["unit"])
     modified = {path: modified_at(Path(path)) for path in files if Path(path).exists()}
     stale = stale_files(applies, modified, read_at, time.time())
+    theirs = foreign(changes) if read_at else []
+    if theirs:
+        module.fail_json(
+            msg=f"{', '.join(theirs)}: somebody else's, and {module.params['unit']} runs with it; nothing was changed. "
+            "Take another host for this, or stop the unit and remove the file once nobody needs it"
+        )
     if not module.check_mode:
         if lacking:
             module.fail_json(msg=f"missing on this host: {', '.join(lacking)}; provide it first; nothing was changed")

@@ -25,7 +25,8 @@ options:
     description:
       - The whole content of C(daemon.json). Entries that are null are left out. Keys found in the file and not named
         here are removed.
-      - C(insecure-registries) is refused.
+      - C(insecure-registries) is refused. So is another C(data-root), C(storage-driver), C(userns-remap) or
+        C(features.containerd-snapshotter) where the engine would not see its containers, images and volumes any more.
     type: dict
     required: true
   registry_cas:
@@ -215,18 +216,27 @@ def validate(daemon: dict[str, object]) -> None:
 
 
 def left_behind(desired: settings.Desired, current: settings.Current, engine: dict[str, object]) -> str | None:
-    """What is wrong with a data-root that is not where the engine has its containers, images and volumes."""
+    """What is wrong with settings with which the engine would not see its containers, images and volumes any more."""
     place = str(engine.get("DockerRootDir") or (current.daemon or {}).get("data-root", DATA))
     # With userns-remap it is a folder of data-root, named by user and group
     root = re.sub(r"/[0-9]+\.[0-9]+$", "", place)
     wanted = str(desired.daemon.get("data-root", DATA))
     held = {name: len(list((ROOT / place.lstrip("/")).glob(pattern))) for name, pattern in USED.items()}
-    if (ROOT / root.lstrip("/")).resolve() == (ROOT / wanted.lstrip("/")).resolve() or not any(held.values()):
+    if not any(held.values()):
         return None
     counts = ", ".join(f"{name} ({count})" for name, count in held.items() if count)
+    if (ROOT / root.lstrip("/")).resolve() != (ROOT / wanted.lstrip("/")).resolve():
+        return (
+            f"daemon.data-root: {wanted} would leave behind what the engine has in {root}: {counts}."
+            f" Set it to {root}, or stop the engine and move {root} to {wanted} before"
+        )
+    others = settings.other_store(desired, current, engine)
+    if not others:
+        return None
+    name, (before, after) = next(iter(others.items()))
     return (
-        f"daemon.data-root: {wanted} would leave behind what the engine has in {root}: {counts}."
-        f" Set it to {root}, or stop the engine and move {root} to {wanted} before"
+        f"daemon.{name}: {after or 'nothing'} would leave behind what the engine has in {place}: {counts}."
+        f" Set it to {before or 'null'}, or remove those before"
     )
 
 

@@ -95,6 +95,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.qianjiang import host
+from ansible.module_utils.qianjiang.system_file import MARK
 
 DPKG = ["dpkg-query", "--show", "--showformat=${db:Status-Want}\t${db:Status-Status}\t${Package}\t${Version}\n"]
 RPM = ["rpm", "--query", "--all", "--queryformat=install\tinstalled\t%{NAME}\t%{VERSION}-%{RELEASE}\n"]
@@ -103,7 +104,6 @@ LOCKS = "/etc/dnf/plugins/versionlock.list"
 SYSTEMCTL = ["systemctl", "show", "*.service", "--property=Id,LoadState,ActiveState,SubState,UnitFileState"]
 UNITS = Path("/etc/systemd/system")
 UNIT_TYPES = {".automount", ".mount", ".service", ".timer"}
-MARK = "# Managed by qianjiangyuan"
 TIMEOUT = 20
 
 

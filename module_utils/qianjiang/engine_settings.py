@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible.module_utils.qianjiang.system_file import MARK
+
 Change = dict[str, Any]
 
 # dockerd takes these over on SIGHUP (moby, daemon/reload.go) …
@@ -37,7 +39,6 @@ REGISTRY = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?", re.IGNORE
 CREDENTIALS = re.compile(r"//[^/@\s]+@")
 COMPLAINT = re.compile(r"fail|unable|error|invalid|conflict|unknown", re.IGNORECASE)
 LOG_LINE = re.compile(r'time="?[^ ]+ level=(?P<level>\w+) msg="(?P<text>(?:[^"\\]|\\.)*)"')
-MARK = "# Managed by qianjiangyuan"
 PROXY_VARIABLES = {"http": "HTTP_PROXY", "https": "HTTPS_PROXY", "no_proxy": "NO_PROXY"}
 
 
@@ -167,6 +168,26 @@ def plan(desired: Desired, current: Current) -> list[Change]:
         compare("docker.service runs the installed version", not (current.running and current.replaced), True)
         compare("docker.service proven with its settings", not current.unproven, True)
     return changes
+
+
+def other_store(desired: Desired, current: Current, engine: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Setting → before and after, of those that say in which part of data-root the engine has what it has.
+
+    `engine` is its /info, empty where it does not answer. It chooses a storage driver for which there is data already.
+    """
+
+    def store(daemon: Mapping[str, Any]) -> dict[str, Any]:
+        snapshotter = (daemon.get("features") or {}).get("containerd-snapshotter")
+        return {
+            "storage-driver": daemon.get("storage-driver"),
+            "userns-remap": daemon.get("userns-remap"),
+            "features.containerd-snapshotter": snapshotter,
+        }
+
+    before, after = store(current.daemon or {}), store(desired.daemon)
+    if after["storage-driver"]:
+        before["storage-driver"] = engine.get("Driver") or before["storage-driver"] or after["storage-driver"]
+    return {name: (before[name], after[name]) for name in before if (before[name] or None) != (after[name] or None)}
 
 
 def overwritten(desired: Desired, current: Current) -> str | None:

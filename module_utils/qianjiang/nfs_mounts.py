@@ -13,9 +13,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible.module_utils.qianjiang import system_file
+
 Change = dict[str, Any]
 
-MARK = "# Managed by qianjiangyuan nfs_client"
+MARK = f"{system_file.MARK} nfs_client"
 NFS_TYPES = frozenset({"nfs", "nfs4"})
 
 

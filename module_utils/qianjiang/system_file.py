@@ -13,6 +13,9 @@ from pathlib import Path
 
 from ansible.module_utils.qianjiang import durable
 
+# Every file that a role writes whole says so, near its beginning
+MARK = "# Managed by qianjiangyuan"
+
 
 @dataclass(frozen=True)
 class SystemFile:

@@ -114,6 +114,33 @@ def test_a_refused_text_changes_no_file(load_module: Load, tmp_path: Path) -> No
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("before", "runs", "refused"),
+    [
+        pytest.param("frontend portal", True, True, id="somebody's load balancer"),
+        pytest.param("frontend default", False, False, id="the package's, which nothing runs with"),
+        pytest.param("global\n# Managed by qianjiangyuan (role gateway)\nold", True, False, id="ours"),
+        pytest.param(None, True, False, id="none"),
+    ],
+)
+def test_what_somebody_else_runs_is_not_overwritten(
+    load_module: Load, tmp_path: Path, before: str | None, runs: bool, refused: bool
+) -> None:
+    path = tmp_path / "haproxy.cfg"
+    if before is not None:
+        path.write_text(before)
+    files = [{"path": str(path), "content": "# Managed by qianjiangyuan (role gateway)\nnew", **ME}]
+
+    for check in (True, False):
+        read_at = {"restart": 9e9} if runs else {}
+        result = run(load_module("daemon_configure"), check=check, files=files, read_at=read_at)
+
+        assert result.get("failed", False) is refused
+        if refused:
+            assert "haproxy.cfg: somebody else's, and qianjiang-no-such-unit.service runs with it" in result["msg"]
+            assert path.read_text() == before
+
+
 def test_what_is_missing_stops_the_run_but_not_the_check(load_module: Load, tmp_path: Path) -> None:
     module, ours, theirs = load_module("daemon_configure"), tmp_path / "ours", tmp_path / "theirs"
     files = [{"path": str(ours), "content": "x", "validate": ["no-such-program", "%s"], **ME}, {"path": str(theirs)}]

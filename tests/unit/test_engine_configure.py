@@ -480,6 +480,32 @@ def test_another_data_root_is_refused_where_the_engine_has_data(
     assert (said is not None) is refused
 
 
+@pytest.mark.parametrize(
+    ("found", "after", "told"),
+    [
+        (({"userns-remap": "default"}, "overlay2"), {}, "userns-remap: nothing"),
+        (({}, "overlay2"), {"userns-remap": "default"}, "userns-remap: default"),
+        (({"userns-remap": "default"}, "overlay2"), {"userns-remap": "default"}, None),
+        (({"storage-driver": "vfs"}, "vfs"), {}, "storage-driver: nothing"),
+        (({}, "overlay2"), {"storage-driver": "vfs"}, "storage-driver: vfs"),
+        (({}, "overlay2"), {"storage-driver": "overlay2"}, None),
+        (({}, None), {"storage-driver": "overlay2"}, None),
+        (({"features": {"containerd-snapshotter": True}}, "overlayfs"), {}, "features.containerd-snapshotter: nothing"),
+        (({"mtu": 1400}, "overlay2"), {}, None),
+    ],
+)
+def test_another_store_is_refused_where_the_engine_has_data(
+    host: Host, module: ModuleType, found: tuple[dict[str, Any], str | None], after: dict[str, Any], told: str | None
+) -> None:
+    before, driver = found
+    engine = {"Driver": driver, "DockerRootDir": "/var/lib/docker"} if driver else {}
+    for used in (False, True):
+        said = module.left_behind(Desired(after), Current(daemon=before), engine)
+        assert (said or "").startswith(f"daemon.{told} would leave" if told and used else ""), said
+        assert bool(said) is bool(told and used)
+        (host.root / "var/lib/docker/volumes/v1/_data").mkdir(parents=True, exist_ok=True)
+
+
 @pytest.mark.parametrize("check", [True, False])
 def test_a_drop_in_that_is_not_ours_is_not_overwritten(
     host: Host, module: ModuleType, capsys: pytest.CaptureFixture[str], check: bool

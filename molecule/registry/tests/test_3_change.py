@@ -45,6 +45,15 @@ def test_a_run_that_was_killed_before_its_handlers_is_made_good() -> None:
     assert not any(changes(apply()).values())
 
 
+def test_images_are_not_left_behind_by_another_storage() -> None:
+    for arguments in (["--check"], []):
+        play = apply(*arguments, "--extra-vars", "registry_storage_directory=/srv/registry")
+        assert play.returncode != 0
+        said = "/srv/registry would leave behind the images in /var/lib/docker-registry"
+        assert (play.stdout + play.stderr).count(said) >= len(NAMES)
+    assert not any(changes(apply("--check")).values())
+
+
 def test_a_wrong_variable_is_named_before_anything_is_touched() -> None:
     for name, value in (("registry_address", '"0.0.0.0 x"'), ("registry_users", "[]"), ("registry_port", "5001")):
         play = apply("--extra-vars", f'{{"{name}": {value}}}')
