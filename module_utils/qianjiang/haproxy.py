@@ -195,6 +195,12 @@ def _counters(row: Mapping[str, str | None]) -> dict[str, int]:
     }
 
 
+def _backend_id(state: str) -> str:
+    """The number of the backend in `show servers state`; -1, which stands for all, where it has no server."""
+    rows = state.strip().splitlines()[2:]
+    return rows[0].split()[0] if rows else "-1"
+
+
 def parse_servers(backend: str, state: str, stat: str) -> dict[str, Server]:
     """The answers to `show servers state` and `show stat` as one table, by server name."""
     statistics = {
@@ -328,7 +334,10 @@ class Runtime:
                 "the gateway role writes it from the catalogue: run playbooks/nodes.yml --tags gateway"
             )
         # By name, `show stat` finds a frontend of the same name first, which has no servers
-        servers = parse_servers(backend, state, self.ask("show stat -1 4 -1"))
+        # Its own rows alone: of fifty services all rows are fifty times as many. A reload in between numbers them anew.
+        numbers = (_backend_id(state), "-1")
+        tables = (parse_servers(backend, state, self.ask(f"show stat {number} 4 -1")) for number in numbers)
+        servers = next((table for table in tables if table), {})
         for name, sessions in self._old_sessions(backend).items():
             if name in servers:
                 servers[name] = servers[name]._replace(sessions=servers[name].sessions + sessions)

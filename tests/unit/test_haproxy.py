@@ -271,7 +271,7 @@ def test_sessions_of_old_workers_count_and_those_of_other_backends_do_not(tmp_pa
     stat = STAT.replace("webui,node1.0.a", f"{foreign}webui,node1.0.a")
     answers = {
         "show servers state webui": STATE,
-        "show stat -1 4 -1": stat,
+        "show stat 3 4 -1": stat,
         "show proc": "# workers\n5 worker\n# old workers\n747 worker\n748 worker\n# programs\n",
         "@!747 show stat -1 4 -1": stat,
         "@!748 show stat -1 4 -1": "Can't find the target PID matching the prefix '@!748'\n",
@@ -282,6 +282,16 @@ def test_sessions_of_old_workers_count_and_those_of_other_backends_do_not(tmp_pa
         "node1.0.a": 8,
         "node2.0.a": 4,
     }
+
+
+def test_a_reload_between_two_answers_numbers_the_backends_anew(tmp_path: Path) -> None:
+    answers = {
+        "show servers state webui": STATE,
+        "show stat 3 4 -1": STAT.replace("webui,", "portal,"),
+        "show stat -1 4 -1": STAT,
+    }
+    with haproxy(tmp_path / "s", answers):
+        assert len(Runtime(str(tmp_path / "s")).servers("webui")) == 5
 
 
 def test_no_socket(tmp_path: Path) -> None:
