@@ -32,6 +32,9 @@ options:
     type: list
     elements: dict
     required: true
+  asked_at:
+    description: The controller's time as it asks, in seconds since 1970. A play asks its hosts at different times.
+    type: float
 extends_documentation_fragment:
   - service
 author:
@@ -100,11 +103,11 @@ orphans:
   returned: success
   type: list
   elements: dict
-clock:
-  description: The time on this node, in seconds since 1970.
-  returned: success
+clock_ahead:
+  description: How many seconds this node's clock was ahead of O(asked_at).
+  returned: with O(asked_at)
   type: float
-  sample: 1795500000.25
+  sample: 0.25
 """
 
 import time
@@ -121,6 +124,7 @@ def main() -> None:
     module = discreet(AnsibleModule)(
         argument_spec={
             "services": {"type": "list", "elements": "dict", "required": True},
+            "asked_at": {"type": "float"},
             "state_path": {"type": "path", "default": STATE_PATH},
         },
         supports_check_mode=True,
@@ -129,7 +133,9 @@ def main() -> None:
         result = observe_node(Engine(), module.params["services"], module.params["state_path"])
     except (EngineError, StateError, ValueError) as error:
         module.fail_json(msg=f"service_compare: {error}")
-    module.exit_json(changed=False, clock=time.time(), **result)
+    asked_at = module.params["asked_at"]
+    clock = {} if asked_at is None else {"clock_ahead": time.time() - asked_at}
+    module.exit_json(changed=False, **clock, **result)
 
 
 if __name__ == "__main__":

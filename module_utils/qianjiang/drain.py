@@ -10,6 +10,7 @@ from typing import Any
 
 from ansible.module_utils.qianjiang.container import SLOTS
 from ansible.module_utils.qianjiang.rotation import (
+    ELSEWHERE,
     Tables,
     is_drained,
     is_healthy,
@@ -23,8 +24,8 @@ from ansible.module_utils.qianjiang.target import PlanError, Platform
 def plan_drain(verb: str, nodes: Iterable[str], platform: Platform) -> dict[str, list[dict[str, Any]]]:
     """What gateway_switch does for each of `nodes`: of `drain` both slots go away, of `undrain` who serves comes back.
 
-    Raises PlanError where no node of any datacenter would be left to serve a service, for a node that runs nothing or
-    is not known, and where none is named.
+    Raises PlanError where no node of any datacenter would be left to serve a service, or a gateway none that it can
+    reach, for a node that runs nothing or is not known, and where none is named.
     """
     wanted = list(nodes)
     unknown = [node for node in wanted if node not in platform.nodes]
@@ -40,6 +41,8 @@ def plan_drain(verb: str, nodes: Iterable[str], platform: Platform) -> dict[str,
             raise PlanError(
                 f"{name} is well and in rotation nowhere but on {', '.join(serving)}; nobody would be left to answer"
             )
+        if verb == "drain":
+            _assert_reached(name, serving, wanted, platform)
         for node in wanted:
             for replica in platform.nodes[node]["services"].get(name, {"replicas": []})["replicas"]:
                 switch = _switch(verb, name, node, replica)
@@ -47,6 +50,20 @@ def plan_drain(verb: str, nodes: Iterable[str], platform: Platform) -> dict[str,
                     drain_timeout = service["update"]["drain_timeout"]
                     switches.setdefault(node, []).append(switch | {"drain_timeout": drain_timeout})
     return switches
+
+
+def _assert_reached(name: str, serving: Iterable[str], wanted: Iterable[str], platform: Platform) -> None:
+    """Where a datacenter has nobody left, each of its gateways reaches another one's."""
+    gone = {*serving} & {*wanted}
+    for place, found in platform.datacenters.items():
+        if not gone & {*found["nodes"]} or {*serving} & {*found["nodes"]} - gone:
+            continue
+        for tables in platform.gateways.get(place, ()):
+            if not any(server["serves"] for server in tables.get(f"{name}{ELSEWHERE}", {}).values()):
+                raise PlanError(
+                    f"{name} would be answered in {place} by other datacenters alone, and a gateway of {place} reaches "
+                    f"none of their gateways (backend {name}{ELSEWHERE}): see the way there, and its certificates"
+                )
 
 
 def _is_due(verb: str, name: str, node: str, replica: Mapping[str, Any], platform: Platform) -> bool:

@@ -236,7 +236,7 @@ def _assert_possible(verb: str, order: Sequence[str], platform: Platform, policy
             f"{', '.join(platform.away)} cannot be reached, so nothing is changed anywhere; "
             "to go on without, say datacenters.unreachable: continue, or --limit"
         )
-    clocks = {node: float(seen["clock"]) for node, seen in platform.nodes.items() if "clock" in seen}
+    clocks = {node: float(seen["clock_ahead"]) for node, seen in platform.nodes.items() if "clock_ahead" in seen}
     if clocks and max(clocks.values()) - min(clocks.values()) > CLOCK_TOLERANCE:
         middle = sorted(clocks.values())[len(clocks) // 2]
         wrong = max(clocks, key=lambda node: abs(clocks[node] - middle))

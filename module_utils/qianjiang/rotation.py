@@ -17,6 +17,8 @@ from ansible.module_utils.qianjiang.container import SLOTS
 
 # Stands for a digest that only a build will bring
 UNKNOWN = "(not known yet)"
+# A backend is named as its service; the one with the other datacenters' gateways has this after it
+ELSEWHERE = ".elsewhere"
 # What one gateway says: backend → server → {"admin", "serves", …}, as gateway_inspect returns it
 Tables = Mapping[str, Mapping[str, Mapping[str, Any]]]
 

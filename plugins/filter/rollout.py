@@ -17,6 +17,7 @@ from ansible.module_utils.qianjiang.document import platform_document
 from ansible.module_utils.qianjiang.image_reference import parse
 from ansible.module_utils.qianjiang.lock import is_gone
 from ansible.module_utils.qianjiang.policy import PolicyError, hook_errors, lock_errors, normalise_policy
+from ansible.module_utils.qianjiang.rotation import ELSEWHERE
 from ansible.module_utils.qianjiang.status import COLUMNS, drained_notes, status
 
 Services = Mapping[str, Mapping[str, Any]]
@@ -66,9 +67,10 @@ def buildable(services: Services) -> list[dict[str, Any]]:
     return [{key: service[key] for key in keys} for service in services.values() if service["build"]]
 
 
-def forwarded(services: Services) -> list[str]:
-    """The services that gateways forward."""
-    return [name for name, service in services.items() if service["gateway"]]
+def forwarded_backends(services: Services) -> list[str]:
+    """What gateways forward: each service to its replicas, and to the other datacenters' gateways."""
+    names = [name for name, service in services.items() if service["gateway"]]
+    return [*names, *(f"{name}{ELSEWHERE}" for name in names)]
 
 
 def placed_in(services: Services, datacenter: str) -> list[Mapping[str, Any]]:
@@ -471,7 +473,7 @@ class FilterModule:
             "cut_sessions": cut_sessions,
             "dependency_order": dependency_order,
             "failure_reason": failure_reason,
-            "forwarded": forwarded,
+            "forwarded_backends": forwarded_backends,
             "gateway_statistics": gateway_statistics,
             "gateways_to_tell": gateways_to_tell,
             "gateway_views": gateway_views,

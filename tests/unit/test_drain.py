@@ -29,10 +29,17 @@ ALL = ["h1", "h2", "s1"]
 
 
 def platform(
-    nodes: Mapping[str, Any], drained: str, one_of_two: str = "", *, down: str = "", silent: str = ""
+    nodes: Mapping[str, Any],
+    drained: str,
+    one_of_two: str = "",
+    *,
+    down: str = "",
+    silent: str = "",
+    reached: tuple[bool, bool] = (True, True),
 ) -> Platform:
     """`drained`: the servers that are in maintenance at every gateway, `one_of_two`: at one of two. `down`: those that
-    pass no gateway's check. `silent`: the datacenter whose gateways do not answer."""
+    pass no gateway's check. `silent`: the datacenter whose gateways do not answer. `reached`: whether either gateway
+    reaches those of the other datacenter."""
     servers = [f"{name}.{number}.{slot}" for name in ALL for number in (0, 1) for slot in "ab"]
     tables = [
         {
@@ -41,9 +48,10 @@ def platform(
                 if server in gone
                 else {"admin": "ready", "serves": server not in down.split()}
                 for server in servers
-            }
+            },
+            "webui.elsewhere": {"datacenter": {"admin": "ready", "serves": way}},
         }
-        for gone in (drained.split(), [*drained.split(), *one_of_two.split()])
+        for gone, way in zip((drained.split(), [*drained.split(), *one_of_two.split()]), reached, strict=True)
     ]
     gateways = {place: [] if place == silent else tables for place in DATACENTERS}
     judged = judge(nodes, DATACENTERS, gateways, {"webui": NEW, "store": NEW})
@@ -110,6 +118,18 @@ def test_what_is_switched(
 def test_who_gets_no_requests_does_not_serve(wanted: list[str], more: dict[str, str]) -> None:
     with pytest.raises(PlanError, match=f"^webui is well and in rotation nowhere but on {', '.join(wanted)}; nobody"):
         plan_drain("drain", wanted, platform(EVERYWHERE, "", **more))
+
+
+@pytest.mark.parametrize("reached", [(False, False), (True, False)], ids=["no gateway", "one of two"])
+def test_a_datacenter_is_not_drained_where_its_gateways_reach_no_other_one(reached: tuple[bool, bool]) -> None:
+    cut = platform(EVERYWHERE, "", reached=reached)
+    with pytest.raises(
+        PlanError, match=r"^webui would be answered in hangzhou by other datacenters alone, and a gatew"
+    ):
+        plan_drain("drain", ["h1", "h2"], cut)
+    assert plan_drain("drain", ["h1"], cut) == away("h1")
+    assert plan_drain("drain", ["h1", "h2"], platform(EVERYWHERE, f"{H1} {H2}", reached=reached)) == {}
+    assert plan_drain("undrain", ["h1"], platform(EVERYWHERE, H1, reached=reached)) == back("h1", "a", "b")
 
 
 def test_what_one_of_two_gateways_still_sends_to_is_not_drained() -> None:

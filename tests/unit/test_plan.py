@@ -445,10 +445,10 @@ def test_a_port_that_a_stranger_has_stops_the_plan() -> None:
 
 
 def test_clocks_that_are_far_apart_stop_the_plan() -> None:
-    clocks = {"h1": RIGHT | {"clock": 1000.0}, "h2": RIGHT | {"clock": 1059.0}}
+    clocks = {"h1": RIGHT | {"clock_ahead": 0.1}, "h2": RIGHT | {"clock_ahead": 59.1}}
     assert not plan(clocks)["changed"]
     with pytest.raises(PlanError, match=r"^the clock of s1 is 300 s off; .* mend its time synchronisation$"):
-        plan(clocks | {"s1": RIGHT | {"clock": 1359.0}})
+        plan(clocks | {"s1": RIGHT | {"clock_ahead": 359.1}})
 
 
 def test_without_what_is_away_where_the_policy_says_so() -> None:

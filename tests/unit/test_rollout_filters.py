@@ -44,7 +44,7 @@ LOOP = {"unreachable": True, "results": [{"answers": True, "backends": {}}, UNRE
         ("wanted_digests", (SERVICES, {}, {}), {}),
         ("dependency_order", (SERVICES, ["webui", "store"]), ["store", "webui"]),
         ("dependency_order", (SERVICES, ["webui"]), ["webui"]),
-        ("forwarded", (SERVICES,), ["webui"]),
+        ("forwarded_backends", (SERVICES,), ["webui", "webui.elsewhere"]),
         ("lead_of", (["s1", "g1"], ["g1", "g2"], ["h1"]), "g1"),
         ("lead_of", (["h2", "h1"], ["g1", "g2"], ["h1", "h2"]), "h1"),
         ("lead_of", (["s1"], ["g1"], ["h1"]), ""),
