@@ -155,6 +155,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     def v2_playbook_on_stats(self, stats: Any) -> None:  # noqa: ARG002 - Ansible passes it by name
         """After the last one."""
         with suppress(OSError):
-            copy_new(self.packs, self.kept, compiled_pack)
+            # A source that changed during the run may be in its packs
+            if self.root / source_hash(own_folders()) == self.kept:
+                copy_new(self.packs, self.kept, compiled_pack)
             self.kept.touch()
             forget_old(self.root, self.kept, time.time())

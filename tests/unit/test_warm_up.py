@@ -304,6 +304,18 @@ def test_a_run_leaves_its_packs_to_the_next_one_until_a_source_changes(project: 
     assert kept.items() <= project.packs().items()
 
 
+def test_what_changed_during_a_run_is_not_kept_as_what_was_there_before(project: Project) -> None:
+    module = project.folder / "library" / "say_word.py"
+    edit = f"- ansible.builtin.command: sed -i s/one/edited/ {module}\n"
+    playbook = (project.folder / "play.yml").read_text()
+    (project.folder / "play.yml").write_text(playbook.replace("tasks:\n", f"tasks:\n    {edit}"))
+    assert succeeded(project.run(), "edited of .py")
+
+    (project.folder / "play.yml").write_text(playbook)
+    project.write("one")
+    assert succeeded(project.run(), "one of .py")
+
+
 def test_a_cache_that_cannot_be_written_is_no_failure(project: Project) -> None:
     # Root may write everywhere but below a file
     (project.folder / "file").write_text("")
