@@ -93,7 +93,7 @@ services:
           free_slot: b
           differences:
             - name: env.TITLE
-              before: Qianjiangyuan
+              before: (hidden)
               after: null
           extra: []
           port_holder: null

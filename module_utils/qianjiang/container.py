@@ -18,7 +18,7 @@ from typing import Any
 
 from ansible.module_utils.qianjiang.change import Change
 from ansible.module_utils.qianjiang.release import configuration_hash
-from ansible.module_utils.qianjiang.secret import hide_secret
+from ansible.module_utils.qianjiang.secret import HIDDEN
 
 LABEL = "io.qianjiang."
 # Prefix of the variables that tell a container which replica of which release it is
@@ -304,7 +304,7 @@ def _flat(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 def _shown(name: str, value: Any) -> Any:
     if name.startswith("env."):
-        return hide_secret(name.removeprefix("env."), value)
+        return None if value is None else HIDDEN
     if name == "health.command" and value:
         return value[1:] if value[0] == "CMD" else value[-1]
     return value

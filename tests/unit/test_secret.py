@@ -4,32 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-from ansible.module_utils.qianjiang.secret import discreet, hide_secret, without_environment
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "shown"),
-    [
-        ("TITLE", "x", "x"),
-        ("API_TOKEN", "x", "(hidden)"),
-        ("db_password", "x", "(hidden)"),
-        ("DATABASE_URL", "mysql://root:pw@db/x", "(hidden)"),
-        ("HOMEPAGE", "https://example.com/", "https://example.com/"),
-        ("API_TOKEN", None, None),
-        ("PGPASSWORD", "x", "(hidden)"),
-        ("APIKEY", "x", "(hidden)"),
-        ("DB_PASSPHRASE", "x", "(hidden)"),
-        ("DATABASE_URL", "postgres://u:p/w@db/x", "(hidden)"),
-        ("TOKENS_PER_SECOND", "5", "5"),
-        ("COMPASS", "x", "x"),
-        ("HOMEPAGE", "http://example.com:80/", "http://example.com:80/"),
-        ("MONKEY", "x", "x"),
-    ],
-)
-def test_secrets_are_hidden(name: str, value: str | None, shown: str | None) -> None:
-    assert hide_secret(name, value) == shown
-
+from ansible.module_utils.qianjiang.secret import discreet, without_environment
 
 PARAMETERS = {"service": {"name": "webui", "env": {"A": "x"}}, "services": [{"service": {"env": {"A": "x", "B": "y"}}}]}
 SHOWN = {

@@ -91,18 +91,18 @@ RUNNING = ("running", False, True)
     ("service", "state", "expected"),
     [
         pytest.param({}, {}, [], id="idempotent"),
-        pytest.param({"env": {}}, {}, [("env.TITLE", "Qianjiangyuan", None)], id="another configuration"),
+        pytest.param({"env": {}}, {}, [("env.TITLE", "(hidden)", None)], id="another configuration"),
         pytest.param(
             {"env": {"TITLE": "x", "TOKEN": "hunter2"}},
             {},
-            [("env.TITLE", "Qianjiangyuan", "x"), ("env.TOKEN", None, "(hidden)")],
+            [("env.TITLE", "(hidden)", "(hidden)"), ("env.TOKEN", None, "(hidden)")],
             id="secrets are hidden",
         ),
         pytest.param({"replicas": 2}, {}, [], id="not what is no part of a container"),
         pytest.param({}, {"Running": False, "Status": "exited"}, [RUNNING], id="it ended"),
         pytest.param({}, {"Restarting": True}, [RUNNING], id="it ends and starts again and again"),
         pytest.param({}, {"Paused": True}, [RUNNING], id="it is paused"),
-        pytest.param({"env": {}}, {"Running": False}, [("env.TITLE", "Qianjiangyuan", None), RUNNING], id="both"),
+        pytest.param({"env": {}}, {"Running": False}, [("env.TITLE", "(hidden)", None), RUNNING], id="both"),
     ],
 )
 def test_what_a_new_container_would_change(service: dict[str, Any], state: dict[str, Any], expected: list[Any]) -> None:
@@ -157,7 +157,7 @@ def test_what_is_left_over_is_compared_too() -> None:
         "running": True,
         "health": "healthy",
         "started_at": STARTED,
-        "differences": [{"name": "env.TITLE", "before": "Qianjiangyuan", "after": None}],
+        "differences": [{"name": "env.TITLE", "before": "(hidden)", "after": None}],
         "proven": True,
     }
 
@@ -177,7 +177,7 @@ def test_what_was_kept_says_what_going_back_would_change() -> None:
     engine.there["webui.0.r5"]["Config"]["Env"] = ["TITLE=before"]
     engine.there["webui.0.r5"]["Config"]["Image"] = f"{REFERENCE}@sha256:before"
     assert look(engine)["services"]["webui"]["kept"][0]["differences"] == [
-        {"name": "env.TITLE", "before": "Qianjiangyuan", "after": "before"},
+        {"name": "env.TITLE", "before": "(hidden)", "after": "(hidden)"},
         {"name": "image", "before": NEW, "after": "sha256:before"},
     ]
     assert look(engine, "webui.0.r9")["services"]["webui"]["kept"][0]["differences"] == []
