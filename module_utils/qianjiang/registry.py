@@ -209,6 +209,9 @@ class RegistryClient:
                 method, url, headers=headers, data=data, timeout=self._timeout, verify=self._ca
             )
         except requests.exceptions.SSLError as error:
+            if "expired" in _cause(error):
+                mend = "Run playbooks/nodes.yml --tags certificate_authority,registry."
+                raise self._error(f"its TLS certificate has expired ({_cause(error)}). {mend}") from error
             trust = f"the CA in {self._ca}" if isinstance(self._ca, str) else "the system's CAs"
             hint = f"Put its CA in {CERTIFICATES}/{self.registry}/ca.crt, or set ca_path."
             raise self._error(f"its TLS certificate is not trusted with {trust} ({_cause(error)}). {hint}") from error

@@ -145,6 +145,14 @@ def test_untrusted_certificate(registry: FakeRegistry, tmp_path: Path) -> None:
     assert not error.value.transient
 
 
+def test_an_expired_certificate_is_no_question_of_trust(tmp_path: Path) -> None:
+    certificate, key = write_certificate(tmp_path, days=-0.5)
+    with serve(certificate, key) as registry, pytest.raises(RegistryError) as error:
+        RegistryClient(registry.address, USER, PASSWORD, str(certificate)).head_manifest("webui", "latest")
+    assert str(error.value).startswith(f"registry {registry.address}: its TLS certificate has expired (")
+    assert str(error.value).endswith("Run playbooks/nodes.yml --tags certificate_authority,registry.")
+
+
 def test_nobody_listens(certificate: tuple[Path, Path]) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
