@@ -36,7 +36,8 @@ NEEDED = {
     "registries": "its nodes pull from it",
     "gateways": "its lock and its records are there, too; the registry's host can be one",
 }
-_REGISTRY = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?", re.IGNORECASE)
+_LABEL = "[a-z0-9]([a-z0-9-]*[a-z0-9])?"
+_REGISTRY = re.compile(rf"{_LABEL}(\.{_LABEL})*(:(?P<port>[1-9][0-9]{{0,4}}))?", re.IGNORECASE)
 
 
 def topology_errors(
@@ -57,7 +58,7 @@ def topology_errors(
     errors = [
         f"datacenter_registries.{name}: expected host:port, got {_shown(registry)}"
         for name, registry in registries.items()
-        if not (isinstance(registry, str) and _REGISTRY.fullmatch(registry))
+        if not _is_registry(registry)
     ]
     errors += [
         f"datacenter_registries.{name}: expected a registry of its own, got that of {other}, {registry}"
@@ -91,6 +92,12 @@ def topology_errors(
             if name not in there
         ]
     return errors
+
+
+def _is_registry(value: Any) -> bool:
+    """A word alone would be a repository of Docker Hub to the engine."""
+    found = _REGISTRY.fullmatch(value) if isinstance(value, str) else None
+    return bool(found and int(found["port"] or 1) <= 65535 and ("." in value or found["port"] or value == "localhost"))
 
 
 def _host_errors(

@@ -123,14 +123,20 @@ def test_no_datacenter(registries: Any, found: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "registry", ["https://registry.example.com", "registry:", "", 5000, None, "a b", "registry/images"]
+    "registry",
+    [
+        *("https://registry.example.com", "registry:", "", 5000, None, "a b", "registry/images"),
+        *("registry", "registry.example.com:99999", "a..b:5000", "registry.example.com:0"),
+    ],
 )
 def test_what_is_no_registry(registry: Any) -> None:
     (error,) = errors(registries=REGISTRIES | {"shanghai": registry})
     assert error.startswith("datacenter_registries.shanghai: expected host:port, got ")
 
 
-@pytest.mark.parametrize("registry", ["registry", "registry.example.com", "192.0.2.1:443", "R-1.example:5000"])
+@pytest.mark.parametrize(
+    "registry", ["registry:5000", "localhost", "registry.example.com", "192.0.2.1:443", "R-1.example:65535"]
+)
 def test_what_is_a_registry(registry: str) -> None:
     assert errors(registries=REGISTRIES | {"shanghai": registry}) == []
 
