@@ -121,13 +121,18 @@ def _targets(service: Service, _: Nodes) -> Findings:
         taken.add(target)
 
 
+def _is_root(user: str) -> bool:
+    """The engine takes 00 for the number 0."""
+    return user.partition(":")[0].lstrip("0") in ("", "root")
+
+
 def _weakened(service: Service, _: Nodes) -> Findings:
     hardening, user = service["hardening"], service["user"]
     weak = {
         "hardening.read_only": None if hardening["read_only"] else False,
         "hardening.capabilities": hardening["capabilities"] or None,
         "hardening.no_new_privileges": None if hardening["no_new_privileges"] else False,
-        "user": user if user and user.split(":")[0] in ("0", "root") else None,
+        "user": user if user and _is_root(user) else None,
         "mounts": ", ".join(
             mount["source"] for mount in service["mounts"] if re.fullmatch(HOST_CONTROL, mount["source"])
         )

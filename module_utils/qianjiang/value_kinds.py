@@ -132,6 +132,8 @@ class Text(Kind):
         if not isinstance(value, str):
             scalar = isinstance(value, int | float) and self.expected == Text.expected
             report.unfit(path, self.expected, value, self.quoting or (f'quote it: "{shown(value)}"' if scalar else ""))
+        elif "\0" in value:
+            report.unfit(path, "a string without NUL characters", value)
         elif not re.fullmatch(self.pattern, value):
             better = self.suggest(value)
             fits = better != value and re.fullmatch(self.pattern, better)
@@ -174,6 +176,8 @@ class Path(Kind):
     def read(self, value: Any, path: str, report: Report) -> Any:
         if not isinstance(value, str) or not value.startswith("/"):
             report.unfit(path, self.expected, value)
+        elif not value.isprintable():
+            report.unfit(path, "an absolute path without control characters", value)
         elif ":" in value:
             report.unfit(path, self.expected, value, "a colon separates paths for the engine")
         elif (plain := "/" + posixpath.normpath(value).lstrip("/")) != value:
@@ -183,13 +187,18 @@ class Path(Kind):
 
 @dataclass(frozen=True)
 class UrlPath(Kind):
+    """Of the characters that a URL has, those that HAProxy's configuration takes as they are (RFC 3986, no quote)."""
+
     type: str = "string"
     expected: str = "a URL path beginning with /"
+    characters: str = "[A-Za-z0-9._~!()*+,;&=:@%/?-]"
 
     def read(self, value: Any, path: str, report: Report) -> Any:
-        if not isinstance(value, str) or not re.fullmatch(r"/[!-~]*", value):
-            fits = isinstance(value, str) and re.fullmatch(r"[!-~]+", value) and ":" not in value
+        if not isinstance(value, str) or not value.startswith("/"):
+            fits = isinstance(value, str) and re.fullmatch(self.characters + "+", value) and ":" not in value
             report.unfit(path, self.expected, value, f'write "/{value}"' if fits else "")
+        elif not re.fullmatch(self.characters + "*", value):
+            report.unfit(path, "a URL path of letters, digits and -._~!()*+,;&=:@%/?", value)
         return value
 
 
@@ -253,9 +262,11 @@ class Variables(Kind):
             return value
         for name, one in value.items():
             where = f"{path}.{name}"
-            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", str(name)):
+            if not isinstance(name, str):
+                report.say(where, f'expected a variable\'s name, got {shown(name)}, as YAML reads it; quote it: "ON"')
+            elif not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
                 report.say(where, "expected a variable's name (letters, digits and _, no digit first)")
-            elif str(name).startswith(OWN_VARIABLES):
+            elif name.startswith(OWN_VARIABLES):
                 report.say(where, f"expected another name: those with {OWN_VARIABLES} tell a container which one it is")
             elif one is None:
                 report.unfit(where, "a string", one, 'write "" for an empty one')
@@ -264,4 +275,6 @@ class Variables(Kind):
             elif not isinstance(one, str):
                 what = "a number" if isinstance(one, int | float) else "a list or a mapping"
                 report.say(where, f"expected a string, got {what} (not shown, it may be a secret); quote it")
+            elif "\0" in one:
+                report.say(where, "expected a string without NUL characters (not shown, it may be a secret)")
         return dict(value)

@@ -555,7 +555,34 @@ MISTAKES: dict[str, tuple[Any, list[str]]] = {
         webui(health={"path": "healthz"}),
         ['services.webui.health.path: expected a URL path beginning with /, got "healthz"; write "/healthz"'],
     ),
+    "health path that HAProxy would cut": (
+        webui(health={"ready_path": "/ready#now"}),
+        [
+            "services.webui.health.ready_path: expected a URL path of letters, digits and -._~!()*+,;&=:@%/?, "
+            'got "/ready#now"'
+        ],
+    ),
+    "control character in a path": (
+        webui(mounts=[{"source": "/a\nb", "target": "/x"}]),
+        ['services.webui.mounts[0].source: expected an absolute path without control characters, got "/a\\nb"'],
+    ),
+    "NUL in a command": (
+        webui(command=["a\0b"]),
+        ['services.webui.command[0]: expected a string without NUL characters, got "a\\u0000b"'],
+    ),
+    "root under another name of its number": (
+        webui(user="00:0"),
+        ['services.webui.hardening.reason: missing; expected why, because of user: "00:0"'],
+    ),
     # environment
+    "a name in env that YAML reads as another thing": (
+        webui(env={True: "1", "X": "2"}),
+        ['services.webui.env.True: expected a variable\'s name, got true, as YAML reads it; quote it: "ON"'],
+    ),
+    "NUL in env": (
+        webui(env={"A": "a\0b"}),
+        ["services.webui.env.A: expected a string without NUL characters (not shown, it may be a secret)"],
+    ),
     "number in env": (
         webui(env={"WORKERS": 4}),
         ["services.webui.env.WORKERS: expected a string, got a number (not shown, it may be a secret); quote it"],

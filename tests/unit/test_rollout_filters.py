@@ -780,3 +780,8 @@ def test_how_many_sessions_a_switch_has_cut(switched: dict[str, Any], count: int
 def test_a_release_is_that_of_one_service(names: str, release: str, got: str | None) -> None:
     told = f"release: expected -e service= with the one service whose release it is, got {got}"
     assert FILTERS["release_errors"](SERVICES, names, release) == ([told] if got else [])
+
+
+def test_a_release_is_a_text() -> None:
+    told = "release: expected a tag or a digest as a text, got 5; quote it"
+    assert FILTERS["release_errors"](SERVICES, "webui", 5) == [told]
