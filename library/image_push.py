@@ -41,6 +41,12 @@ options:
       - File to push from instead of the engine, as C(docker save) or an OCI tool writes it, with one image in it. Meant
         for base images where no public registry can be reached. Needs skopeo.
     type: path
+  stall_timeout:
+    description:
+      - Seconds without a byte after which the push of an O(archive) is given up. A link that is cut closes no
+        connection.
+    type: int
+    default: 120
 extends_documentation_fragment:
   - registry_client
 seealso:
@@ -83,6 +89,7 @@ tags_moved:
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +100,7 @@ from ansible.module_utils.qianjiang.engine import EngineError, EngineNotFoundErr
 from ansible.module_utils.qianjiang.image_reference import ImageReference, ImageReferenceError, parse
 from ansible.module_utils.qianjiang.registry import RegistryError
 from ansible.module_utils.qianjiang.skopeo import Skopeo, SkopeoError, archive_source
+from ansible.module_utils.qianjiang.watched import run_watched
 
 UNKNOWN = "(known after the push)"
 ERRORS = (EngineError, ImageReferenceError, RegistryError, SkopeoError)
@@ -101,6 +109,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "image": {"type": "str", "required": True},
     "tags": {"type": "list", "elements": "str", "default": ["latest"]},
     "archive": {"type": "path"},
+    "stall_timeout": {"type": "int", "default": 120},
     **REGISTRY_CLIENT,
 }
 
@@ -155,7 +164,8 @@ class ImagePush:
             binary = module.get_bin_path("skopeo")
             if binary is None:
                 raise SkopeoError("archive: skopeo is missing on this host. On Debian: skopeo")
-            self.skopeo = Skopeo(module.run_command, binary, module.tmpdir, self.params["ca_path"])
+            run = partial(run_watched, stall_timeout=self.params["stall_timeout"])
+            self.skopeo = Skopeo(run, binary, module.tmpdir, self.params["ca_path"])
             self.source = archive_source(Path(archive))
 
     def read(self) -> dict[str, Any]:

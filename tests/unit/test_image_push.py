@@ -207,11 +207,12 @@ def test_a_bad_tag_is_found_before_the_push(module: ModuleType) -> None:
 
 
 @pytest.fixture
-def skopeo(tmp_path: Path, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+def skopeo(module: ModuleType, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """A skopeo that puts an image with CONFIG into the fake registry; returns the commands it got."""
     commands: list[list[str]] = []
 
-    def run_command(self: object, argv: list[str], **_: Any) -> tuple[int, str, str]:
+    def run_watched(argv: list[str], stall_timeout: float) -> tuple[int, str, str]:
+        assert stall_timeout == 120
         commands.append(argv[1:])
         if argv[1:3] == ["inspect", "--raw"]:
             return 0, CONFIG.decode(), ""
@@ -222,7 +223,7 @@ def skopeo(tmp_path: Path, registry: FakeRegistry, monkeypatch: pytest.MonkeyPat
         registry.image("webui", [b"layer"], argv[-1].rpartition(":")[2], config=CONFIG)
         return 0, "", ""
 
-    monkeypatch.setattr("ansible.module_utils.basic.AnsibleModule.run_command", run_command)
+    monkeypatch.setattr(module, "run_watched", run_watched)
     monkeypatch.setattr("ansible.module_utils.basic.AnsibleModule.get_bin_path", lambda *_: "/usr/bin/skopeo")
     return commands
 
