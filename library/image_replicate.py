@@ -181,6 +181,7 @@ class ImageReplicate:
         self.destination: RegistryClient = registry_client(self.params, self.params["destination"])
         self.module = module
         self.coming: dict[str, str] = {}  # blobs on their way, with their repository
+        self.repositories: list[str] | None = None
 
     def read(self) -> dict[str, Present]:
         """What the destination has of each image. What comes with one image counts as there for those after it."""
@@ -205,8 +206,7 @@ class ImageReplicate:
             for blob in blobs(self.source, image.repository, wanted_manifest)
             if not self.destination.has_blob(image.repository, blob.digest)
         ]
-        others = [name for name in self.destination.repositories() if name != image.repository] if absent else []
-        found = [(blob, self.coming.get(blob.digest) or self._holder(others, blob)) for blob in absent]
+        found = list(zip(absent, self._holders(image.repository, absent), strict=True))
         return Present(
             complete=False,
             manifest=manifest,
@@ -216,8 +216,32 @@ class ImageReplicate:
             tag=tag,
         )
 
-    def _holder(self, repositories: Sequence[str], blob: Blob) -> str | None:
-        return next((name for name in repositories if self.destination.has_blob(name, blob.digest)), None)
+    def _holders(self, repository: str, absent: Sequence[Blob]) -> list[str | None]:
+        """The other repository that has each blob, or None.
+
+        What images share is the layers they begin with, and one of them has it all. So the first layer is looked for
+        everywhere, those after it where that was, and none after one that is not there: each look is a request.
+        """
+        others: list[str] | None = None
+        found: list[str | None] = []
+        for blob in absent:
+            holder = self.coming.get(blob.digest)
+            if not blob.is_layer:
+                others = None
+            elif holder is not None:
+                others = others or []
+            else:
+                if others is None:
+                    others = [name for name in self._repositories() if name != repository]
+                holder = next((name for name in others if self.destination.has_blob(name, blob.digest)), None)
+                others = [holder] if holder else []
+            found.append(holder)
+        return found
+
+    def _repositories(self) -> list[str]:
+        if self.repositories is None:
+            self.repositories = self.destination.repositories()
+        return self.repositories
 
     def _complete(self, image: ImageReference) -> bool:
         try:

@@ -66,6 +66,7 @@ class Blob(NamedTuple):
 
     digest: str
     size: int
+    is_layer: bool = True
 
 
 def digest_of(data: bytes) -> str:
@@ -104,8 +105,9 @@ def blobs(client: RegistryClient, repository: str, manifest: Manifest) -> list[B
     found: dict[str, Blob] = {}
     for image in walk(client, repository, manifest):
         document = image.document
-        for entry in [*([document["config"]] if "config" in document else []), *document.get("layers", [])]:
-            found.setdefault(entry["digest"], Blob(entry["digest"], int(entry["size"])))
+        entries = [(document["config"], False)] if "config" in document else []
+        for entry, is_layer in [*entries, *((layer, True) for layer in document.get("layers", []))]:
+            found.setdefault(entry["digest"], Blob(entry["digest"], int(entry["size"]), is_layer))
     return list(found.values())
 
 

@@ -152,6 +152,26 @@ def test_only_missing_blobs_count_and_cross(
     assert (done["blobs"], done["bytes"]) == (4, 11)
 
 
+def test_what_is_new_is_looked_for_once_in_each_repository(
+    replicate: Replicate, skopeo: FakeSkopeo, origin: FakeRegistry, copy: FakeRegistry
+) -> None:
+    others = [f"service-{number}" for number in range(10)]
+    for other in others:
+        copy.image(other, [b"another base", other.encode()])
+    copy.image("tools", [b"base", b"python"])
+    on_tools = origin.image(
+        "webui", [b"base", b"python", *(f"layer {number}".encode() for number in range(5))], config=b"1"
+    )
+    on_nothing = origin.image("api", [b"new base", *(f"api {number}".encode() for number in range(5))], config=b"2")
+    copy.requests.clear()
+    done = replicate(f"webui@{on_tools}", f"api@{on_nothing}", check=True)
+    assert [image["blobs"] for image in done["images"]] == [6, 7]
+    asked = [request for request in copy.requests if "/blobs/" in request]
+    elsewhere = [request for request in asked if "/webui/" not in request and "/api/" not in request]
+    assert len(elsewhere) <= 2 * 11 + 2
+    assert sum("_catalog" in request for request in copy.requests) == 1
+
+
 def test_an_index_comes_with_its_images(
     replicate: Replicate, skopeo: FakeSkopeo, origin: FakeRegistry, copy: FakeRegistry
 ) -> None:

@@ -75,7 +75,7 @@ def test_blobs_of_an_index_are_those_of_its_images_once(registry: FakeRegistry, 
     manifest = client.get_manifest("webui", "latest")
     assert (manifest.media_type, manifest.digest) == (INDEX, index)
     assert blobs(client, "webui", manifest) == [
-        Blob(digest_of(b'{"os":"linux"}'), 14),
+        Blob(digest_of(b'{"os":"linux"}'), 14, is_layer=False),
         Blob(digest_of(b"shared"), 6),
         Blob(digest_of(b"amd64"), 5),
         Blob(digest_of(b"arm64!"), 6),
