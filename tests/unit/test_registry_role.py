@@ -1,0 +1,66 @@
+# Copyright: (c) 2026, Qianjiangyuan Deploy contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The role registry: which values of its variables it takes."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import Any
+
+import pytest
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
+
+from support import ROOT
+
+ROLE = ROOT / "roles/registry"
+
+
+def templar(**variables: Any) -> Templar:
+    """With the role's variables, as a playbook may set them."""
+    known: dict[str, Any] = {"registry_users": [{"name": "deploy", "password": "s3cret-word"}]}
+    for file in ("defaults/main.yml", "vars/main.yml"):
+        known = DataLoader().load_from_file(str(ROLE / file), trusted_as_template=True) | known
+    return Templar(loader=DataLoader(), variables=known | variables)
+
+
+def makes_sense(**variables: Any) -> bool:
+    """Whether preflight takes the variables."""
+    (task,) = yaml.safe_load((ROLE / "tasks/preflight.yml").read_text(encoding="utf-8"))
+    conditions = task["ansible.builtin.assert"]["that"]
+    return all(templar(**variables).template(trust_as_template(f"{{{{ {one} }}}}")) for one in conditions)
+
+
+@pytest.mark.parametrize("address", ["", "10.0.0.10", "registry.hangzhou.lab", "[::1]", "[fd00::10]"])
+def test_an_address_to_listen_on(address: str) -> None:
+    assert makes_sense(registry_address=address)
+
+
+# Go's net.Listen takes the first colon for the port's: the registry would be restarted for ever
+@pytest.mark.parametrize("address", ["::1", "fd00::10", "::", "10.0.0.10:5000", "[::1", "::1]", "[10.0.0.10]x", "a b"])
+def test_what_the_registry_could_not_listen_on(address: str) -> None:
+    assert not makes_sense(registry_address=address)
+
+
+def checked(schedule: str) -> tuple[int, str]:
+    """What the timer's validation says."""
+    argv = templar(registry_collect_schedule=schedule).template(trust_as_template("{{ __registry_validate_schedule }}"))
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("schedule", ["*-*-* 03:30:00", "daily", "Sun *-*-* 05:30", "Mon..Fri 22:30 Asia/Shanghai"])
+def test_a_schedule_of_collections(schedule: str) -> None:
+    assert checked(schedule) == (0, "")
+
+
+@pytest.mark.parametrize("schedule", ["dialy", "*-*-* 25:00", "", "--version", "daily\nOnBootSec=1"])
+def test_a_schedule_that_systemd_would_ignore_is_refused(schedule: str) -> None:
+    code, said = checked(schedule)
+    assert code == 1
+    expected = (
+        f'registry_collect_schedule: expected a systemd calendar expression such as *-*-* 03:30:00, got "{schedule}"'
+    )
+    assert expected in said
