@@ -7,8 +7,9 @@ import base64
 import hashlib
 import json
 import re
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from webui.app import create_app
+from webui.gateway import WAIT, StatisticsError
 
 VARIABLES = {
     "QJ_SERVICE": "webui",
@@ -41,11 +43,11 @@ def app(monkeypatch: pytest.MonkeyPatch, platform_file: Path, statistics: Callab
         monkeypatch.setenv(name, value)
     app = create_app(platform_file)
     watcher = app.extensions["portal"].watcher
-    watcher._fetch = lambda _url: statistics(
+    watcher._fetch = lambda *_: statistics(
         ("webui", "hangzhou-node1.0.a", "UP", 0, ""), ("webui", "hangzhou-node2.0.a", "UP", 0, "")
     )
     watcher.ask("http://hangzhou.gateway:8404/;csv")
-    watcher._fetch = lambda _url: "no"
+    watcher._fetch = lambda *_: "no"
     watcher.ask("http://shanghai.gateway:8404/;csv")
     return app
 
@@ -161,9 +163,48 @@ def test_no_answer_is_kept_by_a_cache(client: FlaskClient) -> None:
         assert client.get(path).headers["Cache-Control"] == "no-store"
 
 
-def test_a_page_waits_for_no_gateway(app: Flask, client: FlaskClient) -> None:
-    app.extensions["portal"].watcher._fetch = lambda _url: time.sleep(30)
+@pytest.fixture
+def hanging(app: Flask) -> Iterator[list[str]]:
+    """Started, with gateways that do not answer before the end of the test; those that were asked."""
+    asked: list[str] = []
+    end = threading.Event()
+
+    def fetch(url: str, _servers: int) -> str:
+        asked.append(url)
+        end.wait(30)
+        raise StatisticsError("the test is over")
+
+    app.extensions["portal"].watcher._fetch = fetch
     app.extensions["portal"].start()
+    yield asked
+    end.set()
+
+
+@pytest.mark.usefixtures("hanging")
+def test_a_page_waits_for_a_gateway_only_after_a_pause_and_not_for_long(client: FlaskClient) -> None:
+    started = time.monotonic()
+    assert "Asking the gateways for the first time." in client.get("/").text
+    assert WAIT <= time.monotonic() - started < WAIT + 0.5
     started = time.monotonic()
     assert client.get("/").status_code == 200
     assert time.monotonic() - started < 0.5
+
+
+@pytest.mark.parametrize(
+    ("path", "counts"),
+    [
+        ("/", True),
+        ("/api/platform", True),
+        ("/api/platform?view=page", True),
+        ("/api/whoami", False),
+        ("/healthz", False),
+        ("/readyz", False),
+        ("/nothing-here", False),
+    ],
+)
+def test_gateways_are_asked_only_for_who_sees_their_answers(
+    hanging: list[str], client: FlaskClient, path: str, counts: bool
+) -> None:
+    client.get(path)
+    time.sleep(0.1)
+    assert bool(hanging) == counts

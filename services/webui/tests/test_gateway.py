@@ -4,20 +4,26 @@
 from __future__ import annotations
 
 import http.server
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
+from webui.document import parse_document
 from webui.gateway import (
     FRESH,
+    MAXIMUM_BYTES,
     GatewayWatcher,
     Observation,
     Server,
     Servers,
     StatisticsError,
+    expected_servers,
     fetch_statistics,
+    longest_answer,
     parse_statistics,
 )
 
@@ -63,6 +69,8 @@ def test_not_statistics(text: str) -> None:
         (Observation(failed_at=100, error="connection refused"), "away"),
         (Observation(answered_at=98, failed_at=100, error="connection refused"), "reachable"),  # one round missed
         (Observation(answered_at=90, failed_at=100, error="connection refused"), "away"),
+        (Observation(answered_at=90, good_for=12), "reachable"),  # an answer with many servers takes long
+        (Observation(error="connection refused"), "checking"),  # before a pause
     ],
 )
 def test_state_of_a_datacenter(observation: Observation, state: str) -> None:
@@ -155,7 +163,7 @@ def test_a_failure_keeps_what_was_seen_before(statistics: Callable[..., str]) ->
     ]
     times = iter((100.0, 102.0))
 
-    def fetch(_url: str) -> str:
+    def fetch(_url: str, _servers: int) -> str:
         answer = answers.pop(0)
         if isinstance(answer, StatisticsError):
             raise answer
@@ -164,6 +172,126 @@ def test_a_failure_keeps_what_was_seen_before(statistics: Callable[..., str]) ->
     watcher = GatewayWatcher(lambda: None, fetch=fetch, clock=lambda: next(times))
     watcher.ask("http://gateway/;csv")
     watcher.ask("http://gateway/;csv")
-    observation = watcher.observations()["http://gateway/;csv"]
+    observation = watcher.look()["http://gateway/;csv"]
     assert (observation.answered_at, observation.failed_at, observation.error) == (100.0, 102.0, "answered 503")
     assert observation.servers == {("webui", "n1", 0): {"a": Server("UP", 1)}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "servers"),
+    [
+        ({}, 4),
+        ({"replicas": 3}, 12),
+        ({"datacenters": ["hangzhou"]}, 0),
+        ({"port": None}, 0),  # not forwarded
+    ],
+)
+def test_servers_that_a_gateway_has(platform: dict[str, Any], changes: dict[str, Any], servers: int) -> None:
+    platform["services"][0].update(changes)
+    document = parse_document(json.dumps(platform))
+    assert expected_servers(document, document.datacenters[1]) == servers
+
+
+def test_what_an_answer_may_weigh_follows_the_number_of_servers() -> None:
+    body = b"x" * (MAXIMUM_BYTES + 1)
+    with served(lambda handler: _send(handler, 200, body)) as url:
+        assert len(fetch_statistics(url, servers=20_000)) == len(body)
+        with pytest.raises(StatisticsError, match=r"^answered with more than 4 MiB$"):
+            fetch_statistics(url)
+
+
+def test_what_an_answer_may_take_follows_the_number_of_servers() -> None:
+    with served(_trickle) as url:
+        assert fetch_statistics(url, servers=20_000, timeout=0.2) == "x" * 20
+
+
+def test_an_answer_with_many_servers_stays_good_for_longer(statistics: Callable[..., str]) -> None:
+    watcher = GatewayWatcher(lambda: None, fetch=lambda *_: statistics(), clock=lambda: 100.0)
+    watcher.ask("http://few/;csv", 4)
+    watcher.ask("http://many/;csv", 20_000)
+    few, many = watcher.look().values()
+    assert few.good_for == pytest.approx(FRESH, abs=0.01)
+    assert many.good_for == pytest.approx(3 * longest_answer(20_000))
+
+
+class Gateways:
+    """Answers of two gateways that change with each round; `rounds` of them were asked for."""
+
+    def __init__(self, platform: dict[str, Any], statistics: Callable[..., str]) -> None:
+        self.rounds = 0
+        self.error = ""
+        self.statistics = statistics
+        document = parse_document(json.dumps(platform))
+        self.watcher = GatewayWatcher(lambda: document, fetch=self.fetch)
+        self.watcher.start()
+
+    def fetch(self, url: str, servers: int) -> str:
+        assert servers == 4
+        if "hangzhou" in url:
+            self.rounds += 1
+        if self.error:
+            raise StatisticsError(self.error)
+        return self.statistics(("webui", "n1.0.a", "UP", self.rounds, ""))
+
+    def seen(self) -> list[tuple[str, int]]:
+        """Who looks sees: each gateway's state and its last round."""
+        found = self.watcher.look().values()
+        now = time.time()
+        return [
+            (each.state(now), max((slots["a"].sessions for slots in each.servers.values()), default=0))
+            for each in found
+        ]
+
+
+@pytest.fixture
+def gateways(monkeypatch: pytest.MonkeyPatch, platform: dict[str, Any], statistics: Callable[..., str]) -> Gateways:
+    monkeypatch.setattr("webui.gateway.INTERVAL", 0.02)
+    monkeypatch.setattr("webui.gateway.WATCHED", 0.3)
+    return Gateways(platform, statistics)
+
+
+def wait_for_the_pause(gateways: Gateways) -> int:
+    """How many rounds there were when the pause began."""
+    time.sleep(0.6)
+    before = gateways.rounds
+    time.sleep(0.2)
+    assert gateways.rounds == before
+    return before
+
+
+def test_nobody_is_asked_before_somebody_looks(gateways: Gateways) -> None:
+    assert wait_for_the_pause(gateways) == 0
+
+
+def test_who_looks_first_sees_what_is_there_now(gateways: Gateways) -> None:
+    assert [state for state, _ in gateways.seen()] == ["reachable", "reachable"]
+
+
+def test_while_somebody_looks_the_picture_moves(gateways: Gateways) -> None:
+    gateways.seen()
+    for _ in range(10):
+        time.sleep(0.1)
+        last = gateways.rounds
+        assert gateways.seen()[0] >= ("reachable", last - 1)
+    assert gateways.rounds > 10
+
+
+def test_after_a_pause_only_what_is_heard_anew_is_shown(gateways: Gateways) -> None:
+    gateways.seen()
+    before = wait_for_the_pause(gateways)
+    assert 2 < before < 40
+    assert gateways.seen()[0][1] > before
+
+    wait_for_the_pause(gateways)
+    gateways.error = "answered 503"
+    assert gateways.seen() == [("away", 0), ("away", 0)]
+
+
+def test_the_log_tells_a_failure_once_also_over_a_pause(gateways: Gateways, caplog: pytest.LogCaptureFixture) -> None:
+    gateways.error = "answered 502"  # no other test's, whose last words may come late
+    for _ in range(2):
+        gateways.seen()
+        wait_for_the_pause(gateways)
+    assert sorted(text for text in caplog.messages if "502" in text) == [
+        f"gateway {name}.gateway:8404: answered 502" for name in ("hangzhou", "shanghai")
+    ]

@@ -43,7 +43,8 @@ class Portal:
         self.stopping.set()
 
     def overview(self) -> Overview:
-        return build_overview(self.file.read(), self.watcher.observations(), self.identity, time.time())
+        """What pages and their data show. Nothing else is a reason to ask the gateways."""
+        return build_overview(self.file.read(), self.watcher.look(), self.identity, time.time())
 
 
 @dataclass(frozen=True)

@@ -1,28 +1,46 @@
 # Copyright: (c) 2026, Qianjiangyuan Deploy contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the gateways see: each datacenter's HAProxy statistics, fetched in the background: no page waits for them."""
+"""What the gateways see: each datacenter's HAProxy statistics, fetched in the background while somebody looks.
+
+Every replica of the WebUI asks for itself, and an answer names every server of a datacenter: 200 nodes with 50 services
+make 5 MB of it. Asked for by every replica whether anybody looks or not, that is more than 100 MB/s at each gateway.
+"""
 
 from __future__ import annotations
 
 import csv
 import http.client
 import logging
+import math
 import re
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
-from .document import Document
+from .document import Datacenter, Document
 
 INTERVAL = 2.0
+# Three times what a page takes to ask again. No longer: the gateways send each request to another replica, so that one
+# open page keeps as many of them asking as it has requests in this time.
+WATCHED = 10.0
+# How long who looks first after a pause waits for the answers. Below the 2 s that the gateways and the engine give a
+# health check: those who wait may have all threads.
+WAIT = 1.5
+# For a connection, and for each part of an answer
 TIMEOUT = 1.0
 # An answer stays good for two missed rounds, so that one lost packet does not alarm anyone.
 FRESH = 5.0
+# What an answer may have without any server: headings, sums, other datacenters
 MAXIMUM_BYTES = 4 * 1024 * 1024
+# A server's row has about 240 bytes; four times as much where names and numbers are long
+ROW_BYTES = 256
+LONGEST_ROW_BYTES = 1024
+# Bytes a second, below which a gateway counts as away
+SLOWEST = 2 * 1024 * 1024
 SERVER_NAME = re.compile(r"(?P<node>.+)\.(?P<replica>[0-9]+)\.(?P<slot>[ab])")
 
 log = logging.getLogger("webui.gateway")
@@ -50,10 +68,13 @@ def parse_statistics(text: str) -> Servers:
     if not text.startswith("# pxname,svname,"):
         raise StatisticsError("answered, but not with HAProxy statistics")
     servers: Servers = {}
-    for row in csv.DictReader(text.removeprefix("# ").splitlines()):
-        name = SERVER_NAME.fullmatch(row["svname"] or "")
+    rows = csv.reader(text.removeprefix("# ").splitlines())
+    heading = next(rows)
+    for values in rows:
+        name = SERVER_NAME.fullmatch(values[1]) if len(values) > 1 else None
         if not name:
             continue
+        row = dict(zip(heading, values, strict=False))
         sessions = row.get("scur") or ""
         servers.setdefault((row["pxname"], name["node"], int(name["replica"])), {})[name["slot"]] = Server(
             status=(row.get("status") or "").partition(" (")[0],
@@ -63,9 +84,29 @@ def parse_statistics(text: str) -> Servers:
     return servers
 
 
-def fetch_statistics(url: str, timeout: float = TIMEOUT) -> str:
-    """GET the statistics; the timeout is for the whole answer, also one that trickles."""
-    deadline = time.monotonic() + timeout
+def expected_servers(document: Document, datacenter: Datacenter) -> int:
+    """How many servers the gateways of a datacenter have: both slots of each replica of what they forward."""
+    replicas = sum(
+        each.replicas for each in document.services if each.port is not None and datacenter.name in each.datacenters
+    )
+    return 2 * len(datacenter.nodes) * replicas
+
+
+def longest_answer(servers: int, timeout: float = TIMEOUT) -> float:
+    """Seconds that an answer with so many servers may take."""
+    return timeout + servers * ROW_BYTES / SLOWEST
+
+
+def fetch_statistics(url: str, servers: int = 0, timeout: float = TIMEOUT) -> str:
+    """GET the statistics, which name so many servers.
+
+    `timeout` is for the connection and for each wait within the answer. The whole answer, also one that trickles, has a
+    limit in time and in size, against what is no gateway. Both follow the number of servers: a datacenter that grows
+    beyond fixed ones would be away for good.
+    """
+    seconds = longest_answer(servers, timeout)
+    largest = MAXIMUM_BYTES + servers * LONGEST_ROW_BYTES
+    deadline = time.monotonic() + seconds
     parts = urlsplit(url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     try:
@@ -81,10 +122,10 @@ def fetch_statistics(url: str, timeout: float = TIMEOUT) -> str:
         body = bytearray()
         while chunk := answer.read1(65536):
             body += chunk
-            if len(body) > MAXIMUM_BYTES:
-                raise StatisticsError(f"answered with more than {MAXIMUM_BYTES // 1024 // 1024} MiB")
+            if len(body) > largest:
+                raise StatisticsError(f"answered with more than {largest // 1024 // 1024} MiB")
             if time.monotonic() > deadline:
-                raise TimeoutError
+                raise StatisticsError(f"no answer within {seconds:.2g} s")
         return body.decode("utf-8", "replace")
     except TimeoutError as error:
         raise StatisticsError(f"no answer within {timeout:g} s") from error
@@ -106,21 +147,30 @@ class Observation:
     servers: Servers = field(default_factory=dict)
     failed_at: float | None = None
     error: str | None = None
+    good_for: float = FRESH
 
     def state(self, now: float) -> str:
         """Is the datacenter `reachable`, `away`, or is it still being asked for the first time (`checking`)?"""
-        if self.answered_at is not None and now - self.answered_at <= FRESH:
+        if self.answered_at is not None and now - self.answered_at <= self.good_for:
             return "reachable"
-        return "checking" if self.answered_at is None and self.failed_at is None else "away"
+        return "away" if self.is_told() else "checking"
+
+    def is_told(self) -> bool:
+        """Has the gateway answered, or failed to?"""
+        return self.answered_at is not None or self.failed_at is not None
 
 
 class GatewayWatcher:
-    """Asks every gateway every two seconds, each on a thread of its own: one that hangs delays nobody."""
+    """Asks every gateway every two seconds while somebody looks, each on a thread of its own.
+
+    One that hangs delays no other. Who looks is shown what was heard last; only the first one after a pause waits, and
+    not for long.
+    """
 
     def __init__(
         self,
         document: Callable[[], Document | None],
-        fetch: Callable[[str], str] = fetch_statistics,
+        fetch: Callable[[str, int], str] = fetch_statistics,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._document = document
@@ -128,55 +178,97 @@ class GatewayWatcher:
         self._clock = clock
         self._observations: dict[str, Observation] = {}
         self._busy: set[str] = set()
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
+        self._resting = False
+        self._waking = False
+        self._looked_at = self._woken_at = -math.inf
 
     def start(self) -> None:
+        self._resting = True
         threading.Thread(target=self._run, name="gateway-watcher", daemon=True).start()
 
-    def observations(self) -> dict[str, Observation]:
-        """A copy that nobody changes any more, by statistics address."""
-        with self._lock:
+    def look(self) -> dict[str, Observation]:
+        """What the gateways said, by statistics address, in a copy that nobody changes. They go on being asked."""
+        with self._changed:
+            self._looked_at = time.monotonic()
+            if self._resting:
+                self._wake()
+            self._changed.wait_for(self._all_told, max(0.0, self._woken_at + WAIT - self._looked_at))
             return dict(self._observations)
 
-    def ask(self, url: str) -> None:
-        """One round for one gateway."""
-        with self._lock:
-            before = self._observations.get(url, Observation())
+    def ask(self, url: str, servers: int = 0) -> None:
+        """One round for one gateway, which has so many servers."""
         name = urlsplit(url).netloc
+        failure = None
+        found: Servers = {}
         try:
-            servers = parse_statistics(self._fetch(url))
+            found = parse_statistics(self._fetch(url, servers))
         except StatisticsError as error:
-            after = Observation(before.answered_at, before.servers, self._clock(), str(error))
-            if before.error is None:
-                log.warning("gateway %s: %s", name, error)
-        else:
-            after = Observation(self._clock(), servers)
-            if before.error is not None:
-                log.info("gateway %s answers again", name)
-        with self._lock:
-            self._observations[url] = after
+            failure = str(error)
+        with self._changed:
+            before = self._observations.get(url, Observation())
+            if failure is None:
+                self._observations[url] = Observation(self._clock(), found, good_for=_good_for(servers))
+            else:
+                self._observations[url] = replace(before, failed_at=self._clock(), error=failure)
+            self._changed.notify_all()
+        if failure is not None and before.error is None:
+            log.warning("gateway %s: %s", name, failure)
+        if failure is None and before.error is not None:
+            log.info("gateway %s answers again", name)
 
-    def _ask(self, url: str) -> None:
+    def _wake(self) -> None:
+        """What was seen before the pause says nothing of now: forget it, but for the failures that the log has told."""
+        self._resting, self._waking = False, True
+        self._woken_at = self._looked_at
+        self._observations = {url: Observation(error=each.error) for url, each in self._observations.items()}
+        self._changed.notify_all()
+
+    def _all_told(self) -> bool:
+        return not self._waking and all(each.is_told() for each in self._observations.values())
+
+    def _rest_unless_watched(self) -> None:
+        with self._changed:
+            self._resting = self._resting or time.monotonic() - self._looked_at > WATCHED
+            self._changed.wait_for(lambda: not self._resting)
+
+    def _due(self) -> dict[str, int]:
+        """Whom to ask now, by address: how many servers the gateway has. Who is still being asked is left out."""
+        document = self._document()
+        servers = (
+            {each.statistics: expected_servers(document, each) for each in document.datacenters if each.statistics}
+            if document
+            else {}
+        )
+        with self._changed:
+            self._observations = {url: self._observations.get(url, Observation()) for url in servers}
+            self._waking = False
+            due = {url: servers[url] for url in sorted(servers.keys() - self._busy)}
+            self._busy |= due.keys()
+            self._changed.notify_all()
+        return due
+
+    def _ask(self, url: str, servers: int) -> None:
         try:
-            self.ask(url)
+            self.ask(url, servers)
         finally:
-            with self._lock:
+            with self._changed:
                 self._busy.discard(url)
 
     def _run(self) -> None:
         with ThreadPoolExecutor(max_workers=16, thread_name_prefix="gateway") as pool:
             while True:
-                document = self._document()
-                urls = {each.statistics for each in document.datacenters if each.statistics} if document else set()
-                with self._lock:
-                    for gone in self._observations.keys() - urls:
-                        del self._observations[gone]
-                    idle = urls - self._busy
-                    self._busy |= idle
-                for url in sorted(idle):
+                self._rest_unless_watched()
+                for url, servers in self._due().items():
                     try:
-                        pool.submit(self._ask, url)
+                        pool.submit(self._ask, url, servers)
                     except RuntimeError:
                         # the process ends, and the interpreter has closed the pool
                         return
                 time.sleep(INTERVAL)
+
+
+def _good_for(servers: int) -> float:
+    """As FRESH, where an answer takes long: a gateway is asked again only after it has answered."""
+    seconds = longest_answer(servers)
+    return 2 * max(INTERVAL, seconds) + seconds
