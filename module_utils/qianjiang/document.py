@@ -25,8 +25,8 @@ def platform_document(
     """Describe the platform.
 
     `datacenters` maps a name, in order, to `{"nodes": {name: address}}`; `comparisons` maps a node to service_compare's
-    result; `environment` is the inventory's name; `gateways` maps a datacenter to
-    `{"url", "statistics"}`, the first without port, both without path.
+    result; `environment` is the inventory's name; `gateways` maps a datacenter to `{"url", "statistics"}`, where
+    browsers find it, without port and path, and a list of where each gateway's statistics are, without path.
     """
     replicas = [
         {
@@ -50,7 +50,9 @@ def platform_document(
             {
                 "name": name,
                 "gateway": gateways[name]["url"],
-                "stats": f"{gateways[name]['statistics']}/;csv",
+                # For releases of the WebUI that ask one gateway; the next key is for those that know of several
+                "stats": f"{gateways[name]['statistics'][0]}/;csv",
+                "statistics": [f"{address}/;csv" for address in gateways[name]["statistics"]],
                 "nodes": [{"name": node, "address": address} for node, address in place["nodes"].items()],
             }
             for name, place in datacenters.items()

@@ -69,9 +69,9 @@ def status(
     """A row for each service in each datacenter that it is placed in.
 
     `datacenters` maps a name, in order, to `{"nodes"}`; `comparisons` maps a node to service_compare's result;
-    `gateways` maps a datacenter to the addresses of its gateways. A node that was `asked` (default: all) and has no
-    comparison could not be reached: its replicas are not healthy. Of one that was not asked nothing is said. Only
-    `requested` services (default: all) can be behind.
+    `gateways` maps a datacenter to the URLs of its gateways, of which the first is shown. A node that was `asked`
+    (default: all) and has no comparison could not be reached: its replicas are not healthy. Of one that was not asked
+    nothing is said. Only `requested` services (default: all) can be behind.
     """
     everyone = (node for place in datacenters.values() for node in place["nodes"])
     concerned = {*(everyone if asked is None else asked), *comparisons}

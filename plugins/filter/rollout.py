@@ -111,32 +111,44 @@ def with_addresses(hosts: Mapping[str, list[str]], hostvars: Mapping[str, Any]) 
     return {datacenter: {"nodes": addresses(names, hostvars)} for datacenter, names in hosts.items()}
 
 
-def gateway_url(host: str, hostvars: Mapping[str, Any]) -> str:
-    """Where browsers find a gateway, without port and path."""
-    return _url("https" if hostvars[host].get("gateway_certificate") else "http", host, hostvars)
+def gateway_url(host: str, hostvars: Mapping[str, Any], address: str = "") -> str:
+    """Where browsers find a gateway, at its own address or another one that it has, without port and path."""
+    scheme = "https" if hostvars[host].get("gateway_certificate") else "http"
+    return _url(scheme, address or str(hostvars[host]["host_address"]))
 
 
-def _url(scheme: str, host: str, hostvars: Mapping[str, Any]) -> str:
+def _url(scheme: str, address: str) -> str:
     """An IPv6 address stands in brackets (RFC 3986), as a port may follow."""
-    address = str(hostvars[host]["host_address"])
     return f"{scheme}://[{address}]" if ":" in address else f"{scheme}://{address}"
 
 
 def urls_by_datacenter(hosts: Mapping[str, list[str]], hostvars: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Where browsers find the gateways of each datacenter."""
-    return {datacenter: [gateway_url(host, hostvars) for host in names] for datacenter, names in hosts.items()}
-
-
-def gateway_statistics(hosts: Mapping[str, list[str]], hostvars: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """Of the first gateway of each datacenter: where browsers find it, and its statistics."""
+    """Where browsers find each datacenter: the address that its gateways share, if they do, then each gateway's own."""
     return {
-        datacenter: {
-            "url": gateway_url(names[0], hostvars),
-            "statistics": f"{_url('http', names[0], hostvars)}:{hostvars[names[0]].get('gateway_stats_port', 8404)}",
-        }
+        datacenter: [*_shared_urls(names, hostvars), *(gateway_url(host, hostvars) for host in names)]
+        for datacenter, names in hosts.items()
+    }
+
+
+def _shared_urls(hosts: Iterable[str], hostvars: Mapping[str, Any]) -> list[str]:
+    """Of `gateway_virtual_address`, which has its prefix length; once, as it is the same on all that share it."""
+    shared = {host: str(hostvars[host].get("gateway_virtual_address") or "").partition("/")[0] for host in hosts}
+    return list(dict.fromkeys(gateway_url(host, hostvars, address) for host, address in shared.items() if address))
+
+
+def gateway_statistics(hosts: Mapping[str, list[str]], hostvars: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Of each datacenter: where browsers find it, and the statistics of each of its gateways."""
+    urls = urls_by_datacenter(hosts, hostvars)
+    return {
+        datacenter: {"url": urls[datacenter][0], "statistics": [_statistics_url(name, hostvars) for name in names]}
         for datacenter, names in hosts.items()
         if names
     }
+
+
+def _statistics_url(host: str, hostvars: Mapping[str, Any]) -> str:
+    """A gateway's own, without path: the address that several share would ask any of them."""
+    return f"{_url('http', str(hostvars[host]['host_address']))}:{hostvars[host].get('gateway_stats_port', 8404)}"
 
 
 def gateway_views(views: Mapping[str, Mapping[str, Any]], hostvars: Mapping[str, Any]) -> dict[str, list[Any]]:

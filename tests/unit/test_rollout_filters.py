@@ -221,14 +221,35 @@ def test_addresses() -> None:
     assert FILTERS["with_addresses"]({"hangzhou": ["h1"]}, hostvars) == {"hangzhou": {"nodes": {"h1": "10.0.0.11"}}}
     assert FILTERS["addresses_by_datacenter"]({"hangzhou": ["h1"]}, hostvars) == {"hangzhou": ["10.0.0.11"]}
     assert FILTERS["gateway_statistics"]({"hangzhou": ["g1"], "shanghai": []}, hostvars) == {
-        "hangzhou": {"url": "http://10.0.0.10", "statistics": "http://10.0.0.10:9000"}
+        "hangzhou": {"url": "http://10.0.0.10", "statistics": ["http://10.0.0.10:9000"]}
     }
     assert FILTERS["gateway_statistics"]({"shanghai": ["s1"]}, {"s1": {"host_address": "fd00::5"}}) == {
-        "shanghai": {"url": "http://[fd00::5]", "statistics": "http://[fd00::5]:8404"}
+        "shanghai": {"url": "http://[fd00::5]", "statistics": ["http://[fd00::5]:8404"]}
     }
     hostvars["g1"]["gateway_certificate"] = "/etc/qianjiang/tls/server.crt"
     urls = {"hangzhou": ["https://10.0.0.10", "http://10.0.0.11"]}
     assert FILTERS["urls_by_datacenter"]({"hangzhou": ["g1", "h1"]}, hostvars) == urls
+
+
+@pytest.mark.parametrize(
+    ("shared", "more", "url"),
+    [
+        ("", {}, "http://10.0.0.10"),
+        ("10.0.0.100/24", {}, "http://10.0.0.100"),
+        ("10.0.0.100/24", {"gateway_certificate": "/etc/server.crt"}, "https://10.0.0.100"),
+        ("fd00::100/64", {}, "http://[fd00::100]"),
+    ],
+)
+def test_a_datacenter_with_two_gateways(shared: str, more: dict[str, str], url: str) -> None:
+    both = more | {"gateway_virtual_address": shared}
+    hostvars = {"g1": {"host_address": "10.0.0.10"} | both, "g2": {"host_address": "10.0.0.11"} | both}
+    assert FILTERS["gateway_statistics"]({"hangzhou": ["g1", "g2"]}, hostvars) == {
+        "hangzhou": {"url": url, "statistics": ["http://10.0.0.10:8404", "http://10.0.0.11:8404"]}
+    }
+    urls = FILTERS["urls_by_datacenter"]({"hangzhou": ["g1", "g2"]}, hostvars)["hangzhou"]
+    assert urls[0] == url
+    assert [each.partition("//")[2] for each in urls[-2:]] == ["10.0.0.10", "10.0.0.11"]
+    assert len(urls) == (3 if shared else 2)
 
 
 POLICY = FILTERS["normalised_policy"](None, NODES)
@@ -683,7 +704,7 @@ def test_the_document_names_what_runs_and_holds_no_configuration() -> None:
         SERVICES,
         {"hangzhou": {"nodes": {"h1": "10.0.0.11"}}, "shanghai": {"nodes": {"s1": "10.1.0.11"}}},
         {"h1": {"services": {"webui": {"replicas": [replica(current), replica(None, 1)]}}}},
-        {"hangzhou": {"url": "http://10.0.0.10", "statistics": "http://10.0.0.10:8404"}},
+        {"hangzhou": {"url": "http://10.0.0.100", "statistics": ["http://10.0.0.10:8404", "http://10.0.0.11:8404"]}},
         "hangzhou",
         environment="lab",
     )
@@ -691,8 +712,9 @@ def test_the_document_names_what_runs_and_holds_no_configuration() -> None:
     assert document["datacenters"] == [
         {
             "name": "hangzhou",
-            "gateway": "http://10.0.0.10",
+            "gateway": "http://10.0.0.100",
             "stats": "http://10.0.0.10:8404/;csv",
+            "statistics": ["http://10.0.0.10:8404/;csv", "http://10.0.0.11:8404/;csv"],
             "nodes": [{"name": "h1", "address": "10.0.0.11"}],
         }
     ]

@@ -46,9 +46,9 @@ def app(monkeypatch: pytest.MonkeyPatch, platform_file: Path, statistics: Callab
     watcher._fetch = lambda *_: statistics(
         ("webui", "hangzhou-node1.0.a", "UP", 0, ""), ("webui", "hangzhou-node2.0.a", "UP", 0, "")
     )
-    watcher.ask("http://hangzhou.gateway:8404/;csv")
+    watcher.ask(("http://hangzhou.gateway:8404/;csv",))
     watcher._fetch = lambda *_: "no"
-    watcher.ask("http://shanghai.gateway:8404/;csv")
+    watcher.ask(("http://shanghai.gateway:8404/;csv",))
     return app
 
 

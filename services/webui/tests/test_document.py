@@ -20,9 +20,26 @@ def test_whole_document(platform: dict[str, Any]) -> None:
         "hangzhou-node1",
         "shanghai-node2",
     ]
-    assert document.datacenters[0].statistics == "http://hangzhou.gateway:8404/;csv"
+    assert document.datacenters[0].statistics == ("http://hangzhou.gateway:8404/;csv",)
     assert document.services[0].datacenters == ("hangzhou", "shanghai")
     assert [each.container for each in document.replicas] == ["webui.0.r7"] * 4
+
+
+@pytest.mark.parametrize(
+    ("stats", "statistics", "addresses"),
+    [
+        ("http://g1/", None, ("http://g1/",)),  # written before there were several
+        ("http://g1/", ["http://g1/", "http://g2/"], ("http://g1/", "http://g2/")),
+        (None, ["http://g2/"], ("http://g2/",)),
+        ("http://g1/", [], ("http://g1/",)),
+        (None, None, ()),
+    ],
+)
+def test_addresses_of_the_statistics(
+    platform: dict[str, Any], stats: str | None, statistics: list[str] | None, addresses: tuple[str, ...]
+) -> None:
+    platform["datacenters"][0].update(stats=stats, statistics=statistics)
+    assert parse_document(json.dumps(platform)).datacenters[0].statistics == addresses
 
 
 def test_empty_document_is_a_platform_without_anything() -> None:

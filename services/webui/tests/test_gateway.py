@@ -170,11 +170,49 @@ def test_a_failure_keeps_what_was_seen_before(statistics: Callable[..., str]) ->
         return answer
 
     watcher = GatewayWatcher(lambda: None, fetch=fetch, clock=lambda: next(times))
-    watcher.ask("http://gateway/;csv")
-    watcher.ask("http://gateway/;csv")
-    observation = watcher.look()["http://gateway/;csv"]
+    watcher.ask(("http://gateway/;csv",))
+    watcher.ask(("http://gateway/;csv",))
+    observation = watcher.look()[("http://gateway/;csv",)]
     assert (observation.answered_at, observation.failed_at, observation.error) == (100.0, 102.0, "answered 503")
     assert observation.servers == {("webui", "n1", 0): {"a": Server("UP", 1)}}
+
+
+def test_of_several_gateways_the_first_that_answers_counts(
+    statistics: Callable[..., str], caplog: pytest.LogCaptureFixture
+) -> None:
+    asked: list[str] = []
+    down = {"http://g1/": "connection refused"}
+
+    def fetch(url: str, _servers: int) -> str:
+        asked.append(url)
+        if url in down:
+            raise StatisticsError(down[url])
+        return statistics(("webui", "n1.0.a", "UP", 1, ""))
+
+    def ask() -> tuple[str, str | None]:
+        """The datacenter's state after a round, and what is wrong."""
+        asked.clear()
+        watcher.ask(both)
+        found = watcher.look()[both]
+        return found.state(100.0), found.error
+
+    both = ("http://g1/", "http://g2/")
+    watcher = GatewayWatcher(lambda: None, fetch=fetch, clock=lambda: 100.0)
+    assert ask() == ("reachable", None)
+    assert asked == ["http://g1/", "http://g2/"]
+    assert caplog.messages == ["gateway g1: connection refused"]
+    assert ask() == ("reachable", None)
+    assert asked == ["http://g2/"]
+
+    down["http://g2/"] = "answered 503"
+    watcher._clock = lambda: 200.0
+    assert ask()[1] == "answered 503; connection refused"
+    assert watcher.look()[both].state(200.0) == "away"
+
+    del down["http://g1/"]
+    ask()
+    assert watcher.look()[both].state(200.0) == "reachable"
+    assert asked == ["http://g2/", "http://g1/"]
 
 
 @pytest.mark.parametrize(
@@ -207,8 +245,8 @@ def test_what_an_answer_may_take_follows_the_number_of_servers() -> None:
 
 def test_an_answer_with_many_servers_stays_good_for_longer(statistics: Callable[..., str]) -> None:
     watcher = GatewayWatcher(lambda: None, fetch=lambda *_: statistics(), clock=lambda: 100.0)
-    watcher.ask("http://few/;csv", 4)
-    watcher.ask("http://many/;csv", 20_000)
+    watcher.ask(("http://few/;csv",), 4)
+    watcher.ask(("http://many/;csv",), 20_000)
     few, many = watcher.look().values()
     assert few.good_for == pytest.approx(FRESH, abs=0.01)
     assert many.good_for == pytest.approx(3 * longest_answer(20_000))

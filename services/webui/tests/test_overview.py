@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from webui.document import Reading, Replica, Service, parse_document
-from webui.gateway import Observation, Server, Servers
+from webui.gateway import Observation, Observations, Server, Servers
 from webui.identity import Identity
 from webui.overview import Overview, build_overview, judge
 
@@ -88,9 +88,9 @@ def seen(*states: tuple[str, str, str]) -> Servers:
     return {("webui", node, 0): {"a": Server(a), "b": Server(b)} for node, a, b in states}
 
 
-def steady(*datacenters: str) -> dict[str, Observation]:
+def steady(*datacenters: str) -> Observations:
     return {
-        f"http://{name}.gateway:8404/;csv": Observation(
+        (f"http://{name}.gateway:8404/;csv",): Observation(
             NOW, seen((f"{name}-node1", "UP", "DOWN"), (f"{name}-node2", "UP", "DOWN"))
         )
         for name in datacenters
@@ -100,7 +100,7 @@ def steady(*datacenters: str) -> dict[str, Observation]:
 @pytest.fixture
 def overview(platform: dict[str, Any]) -> Callable[..., Overview]:
     def build(
-        observations: dict[str, Observation] | None = None, identity: Identity = NOBODY, problem: str | None = None
+        observations: Observations | None = None, identity: Identity = NOBODY, problem: str | None = None
     ) -> Overview:
         reading = Reading(parse_document(json.dumps(platform)), NOW - 60, problem)
         return build_overview(
@@ -144,7 +144,7 @@ def test_all_healthy(overview: Callable[..., Overview]) -> None:
 
 def test_a_datacenter_away(overview: Callable[..., Overview]) -> None:
     observations = steady("hangzhou", "shanghai")
-    observations["http://shanghai.gateway:8404/;csv"] = Observation(
+    observations[("http://shanghai.gateway:8404/;csv",)] = Observation(
         NOW - 30, seen(("shanghai-node1", "UP", "MAINT")), NOW, "no answer within 1 s"
     )
     result = overview(observations)
@@ -164,7 +164,7 @@ def test_midway_through_a_rollout(overview: Callable[..., Overview], platform: d
     platform["services"][0].update(release=8, digest=EIGHT)
     platform["replicas"][0].update(release=8, digest=EIGHT, slot="b")
     observations = steady("shanghai")
-    observations["http://hangzhou.gateway:8404/;csv"] = Observation(
+    observations[("http://hangzhou.gateway:8404/;csv",)] = Observation(
         NOW, seen(("hangzhou-node1", "MAINT", "UP"), ("hangzhou-node2", "UP", "UP"))
     )
     result = overview(observations)
@@ -180,7 +180,7 @@ def test_midway_through_a_rollout(overview: Callable[..., Overview], platform: d
 
 def test_a_replica_that_moved_since_the_record_has_no_known_release(overview: Callable[..., Overview]) -> None:
     observations = steady("hangzhou", "shanghai")
-    observations["http://hangzhou.gateway:8404/;csv"].servers.update(seen(("hangzhou-node1", "MAINT", "UP")))
+    observations[("http://hangzhou.gateway:8404/;csv",)].servers.update(seen(("hangzhou-node1", "MAINT", "UP")))
     result = overview(observations)
     assert rows(result)[0] == ("hangzhou-node1", "healthy", None, "b", 7)
     assert result["datacenters"][0]["nodes"][0]["replicas"][0]["detail"] == "moved since the record was written"
@@ -189,7 +189,7 @@ def test_a_replica_that_moved_since_the_record_has_no_known_release(overview: Ca
 
 def test_one_replica_down(overview: Callable[..., Overview]) -> None:
     observations = steady("hangzhou", "shanghai")
-    observations["http://hangzhou.gateway:8404/;csv"].servers.update(seen(("hangzhou-node2", "DOWN", "MAINT")))
+    observations[("http://hangzhou.gateway:8404/;csv",)].servers.update(seen(("hangzhou-node2", "DOWN", "MAINT")))
     result = overview(observations)
     assert notices(result) == [("bad", "webui: 3 of 4 replicas healthy; down on hangzhou-node2.")]
     assert (result["services"][0]["state"], result["services"][0]["detail"]) == ("degraded", "1 down")
@@ -197,10 +197,10 @@ def test_one_replica_down(overview: Callable[..., Overview]) -> None:
 
 def test_all_replicas_down_and_a_datacenter_away(overview: Callable[..., Overview]) -> None:
     observations = steady("hangzhou")
-    observations["http://hangzhou.gateway:8404/;csv"].servers.update(
+    observations[("http://hangzhou.gateway:8404/;csv",)].servers.update(
         seen(("hangzhou-node1", "DOWN", "MAINT"), ("hangzhou-node2", "DOWN", "MAINT"))
     )
-    observations["http://shanghai.gateway:8404/;csv"] = Observation(failed_at=NOW, error="connection refused")
+    observations[("http://shanghai.gateway:8404/;csv",)] = Observation(failed_at=NOW, error="connection refused")
     assert [level for level, _ in notices(overview(observations))] == ["bad", "warn"]
 
 

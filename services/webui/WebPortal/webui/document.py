@@ -27,7 +27,7 @@ class Node:
 class Datacenter:
     name: str
     gateway: str | None
-    statistics: str | None
+    statistics: tuple[str, ...]
     nodes: tuple[Node, ...]
 
 
@@ -137,9 +137,15 @@ def _datacenter(entry: _Entry) -> Datacenter:
     return Datacenter(
         name=entry.text("name"),
         gateway=entry.optional_text("gateway"),
-        statistics=entry.optional_text("stats"),
+        statistics=_statistics(entry),
         nodes=tuple(Node(each.text("name"), each.optional_text("address")) for each in entry.entries("nodes")),
     )
+
+
+def _statistics(entry: _Entry) -> tuple[str, ...]:
+    """The addresses of the statistics of all gateways; documents of before there were several have that of one."""
+    one = entry.optional_text("stats")
+    return entry.texts("statistics") or ((one,) if one else ())
 
 
 def _service(entry: _Entry) -> Service:

@@ -57,6 +57,8 @@ class Server:
 
 # (service, node, replica) → slot → server
 Servers = dict[tuple[str, str, int], dict[str, Server]]
+# The statistics addresses of a datacenter's gateways, any of which knows all of its servers
+Gateways = tuple[str, ...]
 
 
 class StatisticsError(Exception):
@@ -141,13 +143,14 @@ def fetch_statistics(url: str, servers: int = 0, timeout: float = TIMEOUT) -> st
 
 @dataclass
 class Observation:
-    """The last answer of a datacenter's gateway, and the failure since then, if any."""
+    """The last answer of a datacenter's gateways, by which of them, and their failure since then, if any."""
 
     answered_at: float | None = None
     servers: Servers = field(default_factory=dict)
     failed_at: float | None = None
     error: str | None = None
     good_for: float = FRESH
+    address: str | None = None
 
     def state(self, now: float) -> str:
         """Is the datacenter `reachable`, `away`, or is it still being asked for the first time (`checking`)?"""
@@ -156,12 +159,15 @@ class Observation:
         return "away" if self.is_told() else "checking"
 
     def is_told(self) -> bool:
-        """Has the gateway answered, or failed to?"""
+        """Has a gateway answered, or have all failed to?"""
         return self.answered_at is not None or self.failed_at is not None
 
 
+Observations = dict[Gateways, Observation]
+
+
 class GatewayWatcher:
-    """Asks every gateway every two seconds while somebody looks, each on a thread of its own.
+    """Asks a gateway of every datacenter every two seconds while somebody looks, for each on a thread of its own.
 
     One that hangs delays no other. Who looks is shown what was heard last; only the first one after a pause waits, and
     not for long.
@@ -176,8 +182,8 @@ class GatewayWatcher:
         self._document = document
         self._fetch = fetch
         self._clock = clock
-        self._observations: dict[str, Observation] = {}
-        self._busy: set[str] = set()
+        self._observations: Observations = {}
+        self._busy: set[Gateways] = set()
         self._changed = threading.Condition()
         self._resting = False
         self._waking = False
@@ -187,8 +193,8 @@ class GatewayWatcher:
         self._resting = True
         threading.Thread(target=self._run, name="gateway-watcher", daemon=True).start()
 
-    def look(self) -> dict[str, Observation]:
-        """What the gateways said, by statistics address, in a copy that nobody changes. They go on being asked."""
+    def look(self) -> Observations:
+        """What the gateways said, in a copy that nobody changes. They go on being asked."""
         with self._changed:
             self._looked_at = time.monotonic()
             if self._resting:
@@ -196,32 +202,42 @@ class GatewayWatcher:
             self._changed.wait_for(self._all_told, max(0.0, self._woken_at + WAIT - self._looked_at))
             return dict(self._observations)
 
-    def ask(self, url: str, servers: int = 0) -> None:
-        """One round for one gateway, which has so many servers."""
-        name = urlsplit(url).netloc
-        failure = None
-        found: Servers = {}
-        try:
-            found = parse_statistics(self._fetch(url, servers))
-        except StatisticsError as error:
-            failure = str(error)
+    def ask(self, gateways: Gateways, servers: int = 0) -> None:
+        """One round for one datacenter, which has so many servers: the first gateway that answers.
+
+        The one that answered last comes first, so that one that hangs costs its time once and not in every round.
+        """
         with self._changed:
-            before = self._observations.get(url, Observation())
-            if failure is None:
-                self._observations[url] = Observation(self._clock(), found, good_for=_good_for(servers))
+            last = self._observations.get(gateways, Observation()).address
+        failures: dict[str, str] = {}
+        answer: Observation | None = None
+        for address in sorted(gateways, key=lambda each: each != last):
+            try:
+                found = parse_statistics(self._fetch(address, servers))
+            except StatisticsError as error:
+                failures[address] = str(error)
             else:
-                self._observations[url] = replace(before, failed_at=self._clock(), error=failure)
+                answer = Observation(self._clock(), found, good_for=_good_for(servers), address=address)
+                break
+        with self._changed:
+            before = self._observations.get(gateways, Observation())
+            said = "; ".join(dict.fromkeys(failures.values()))
+            self._observations[gateways] = answer or replace(before, failed_at=self._clock(), error=said)
             self._changed.notify_all()
-        if failure is not None and before.error is None:
-            log.warning("gateway %s: %s", name, failure)
-        if failure is None and before.error is not None:
-            log.info("gateway %s answers again", name)
+        if before.error is None:
+            for address, failure in failures.items():
+                log.warning("gateway %s: %s", urlsplit(address).netloc, failure)
+        elif answer:
+            log.info("gateway %s answers again", urlsplit(answer.address).netloc)
 
     def _wake(self) -> None:
-        """What was seen before the pause says nothing of now: forget it, but for the failures that the log has told."""
+        """What was seen before the pause says nothing of now: keep which gateway answers, and what the log has told."""
         self._resting, self._waking = False, True
         self._woken_at = self._looked_at
-        self._observations = {url: Observation(error=each.error) for url, each in self._observations.items()}
+        self._observations = {
+            gateways: Observation(error=each.error, address=each.address)
+            for gateways, each in self._observations.items()
+        }
         self._changed.notify_all()
 
     def _all_told(self) -> bool:
@@ -232,8 +248,8 @@ class GatewayWatcher:
             self._resting = self._resting or time.monotonic() - self._looked_at > WATCHED
             self._changed.wait_for(lambda: not self._resting)
 
-    def _due(self) -> dict[str, int]:
-        """Whom to ask now, by address: how many servers the gateway has. Who is still being asked is left out."""
+    def _due(self) -> dict[Gateways, int]:
+        """Whom to ask now, and how many servers they have. Who is still being asked is left out."""
         document = self._document()
         servers = (
             {each.statistics: expected_servers(document, each) for each in document.datacenters if each.statistics}
@@ -241,27 +257,27 @@ class GatewayWatcher:
             else {}
         )
         with self._changed:
-            self._observations = {url: self._observations.get(url, Observation()) for url in servers}
+            self._observations = {each: self._observations.get(each, Observation()) for each in servers}
             self._waking = False
-            due = {url: servers[url] for url in sorted(servers.keys() - self._busy)}
+            due = {each: servers[each] for each in sorted(servers.keys() - self._busy)}
             self._busy |= due.keys()
             self._changed.notify_all()
         return due
 
-    def _ask(self, url: str, servers: int) -> None:
+    def _ask(self, gateways: Gateways, servers: int) -> None:
         try:
-            self.ask(url, servers)
+            self.ask(gateways, servers)
         finally:
             with self._changed:
-                self._busy.discard(url)
+                self._busy.discard(gateways)
 
     def _run(self) -> None:
         with ThreadPoolExecutor(max_workers=16, thread_name_prefix="gateway") as pool:
             while True:
                 self._rest_unless_watched()
-                for url, servers in self._due().items():
+                for gateways, servers in self._due().items():
                     try:
-                        pool.submit(self._ask, url, servers)
+                        pool.submit(self._ask, gateways, servers)
                     except RuntimeError:
                         # the process ends, and the interpreter has closed the pool
                         return

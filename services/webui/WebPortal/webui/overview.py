@@ -24,7 +24,7 @@ from typing import TypedDict
 from urllib.parse import urlsplit
 
 from .document import Datacenter, Document, Node, Reading, Replica, Service
-from .gateway import Observation, Server, Servers
+from .gateway import Observation, Observations, Server, Servers
 from .identity import Identity
 
 # Kept in rotation by the gateway, so someone who asks is answered
@@ -105,7 +105,7 @@ class Overview(TypedDict):
     datacenters: list[DatacenterView]
 
 
-def build_overview(reading: Reading, observations: dict[str, Observation], identity: Identity, now: float) -> Overview:
+def build_overview(reading: Reading, observations: Observations, identity: Identity, now: float) -> Overview:
     """The whole picture at `now` (seconds since the epoch)."""
     document = reading.document or Document(None, None, (), (), ())
     datacenters = [_datacenter(document, each, observations, now) for each in document.datacenters]
@@ -155,10 +155,8 @@ def judge(
     return "held", "taken out of rotation", slot
 
 
-def _datacenter(
-    document: Document, datacenter: Datacenter, observations: dict[str, Observation], now: float
-) -> DatacenterView:
-    observation = observations.get(datacenter.statistics or "", Observation())
+def _datacenter(document: Document, datacenter: Datacenter, observations: Observations, now: float) -> DatacenterView:
+    observation = observations.get(datacenter.statistics, Observation())
     state = observation.state(now) if datacenter.statistics else "unwatched"
     nodes = [_node(document, datacenter, each, state, observation.servers) for each in datacenter.nodes]
     wanted = [replica for node in nodes for replica in node["replicas"] if replica["wanted"]]
