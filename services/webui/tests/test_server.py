@@ -206,6 +206,37 @@ def test_log_is_json_without_secrets_and_probes(run: Callable[..., Running]) -> 
     assert [line["exception"].splitlines()[-1] for line in lines if "exception" in line] == ["RuntimeError: on purpose"]
 
 
+def health_check(port: str | None) -> int:
+    """The exit code of the image's health check, in an environment with this PORT."""
+    command = (SERVICE / "Dockerfile").read_text().partition("\nHEALTHCHECK ")[2].partition("CMD ")[2].splitlines()[0]
+    _, *arguments = json.loads(command)
+    environment = {} if port is None else {"PORT": port}
+    check = subprocess.run([sys.executable, *arguments], check=False, env=environment, stderr=subprocess.DEVNULL)
+    return check.returncode
+
+
+def test_the_image_s_health_check_asks_at_the_port_that_is_served(run: Callable[..., Running]) -> None:
+    server = run()
+    assert health_check(str(server.port)) == 0
+    server.stop()
+    assert health_check(str(server.port)) == 1
+
+
+def test_the_image_s_health_check_has_the_server_s_default_port() -> None:
+    try:
+        default = socket.create_server(("127.0.0.1", 8080))
+    except OSError:
+        pytest.skip("port 8080 is in use here")
+    with default:
+        default.settimeout(10)
+        asking = threading.Thread(target=health_check, args=(None,))
+        asking.start()
+        client, _ = default.accept()
+        with client:
+            assert client.recv(64).startswith(b"GET /healthz ")
+        asking.join()
+
+
 def test_run_sh_becomes_the_server(run: Callable[..., Running]) -> None:
     server = run()
     command = Path(f"/proc/{server.process.pid}/cmdline").read_bytes().split(b"\0")
