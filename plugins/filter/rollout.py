@@ -236,7 +236,7 @@ def policy_errors(value: Any, known: Iterable[str]) -> list[str]:
 
 def release_errors(services: Any, names: Any, release: Any) -> list[str]:
     """What is wrong with `-e release=`: it is a tag or digest of one service."""
-    if release and not isinstance(release, str):
+    if release is not None and not isinstance(release, str):
         return [f"release: expected a tag or a digest as a text, got {json.dumps(release, default=str)}; quote it"]
     if not release or (isinstance(services, Mapping) and str(names).strip() in services):
         return []

@@ -804,6 +804,7 @@ def test_a_release_is_that_of_one_service(names: str, release: str, got: str | N
     assert FILTERS["release_errors"](SERVICES, names, release) == ([told] if got else [])
 
 
-def test_a_release_is_a_text() -> None:
-    told = "release: expected a tag or a digest as a text, got 5; quote it"
-    assert FILTERS["release_errors"](SERVICES, "webui", 5) == [told]
+@pytest.mark.parametrize(("release", "got"), [(5, "5"), (0, "0"), (False, "false")])
+def test_a_release_is_a_text(release: Any, got: str) -> None:
+    told = f"release: expected a tag or a digest as a text, got {got}; quote it"
+    assert FILTERS["release_errors"](SERVICES, "webui", release) == [told]
