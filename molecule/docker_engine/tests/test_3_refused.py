@@ -30,7 +30,7 @@ WORDS = (
     ("settings", "words"),
     [
         pytest.param({"no-such-key": 1}, "don't match any configuration option: no-such-key", id="an unknown key"),
-        pytest.param({"bridge": "nosuch0"}, "must be created manually", id="only found while starting"),
+        pytest.param({"seccomp-profile": "/nosuch"}, "opening seccomp profile", id="only found while starting"),
         pytest.param({"registry-mirrors": ["not a url"]}, "invalid mirror", id="only found while reloading"),
     ],
 )
