@@ -55,14 +55,15 @@ def test_images_are_not_left_behind_by_another_storage() -> None:
 
 
 def test_a_wrong_variable_is_named_before_anything_is_touched() -> None:
-    wrong = {
-        "registry_address": '"::1"',
-        "registry_users": "[]",
-        "registry_port": "5001",
-        "registry_collect_schedule": '"dialy"',
-    }
-    for name, value in wrong.items():
+    wrong = (
+        ("registry_address", '"0.0.0.0 x"', "registry_address "),
+        ("registry_address", '"::1"', "registry_address "),
+        ("registry_users", "[]", "registry_users "),
+        ("registry_port", "5001", "registry_port "),
+        ("registry_collect_schedule", '"dialy"', "registry_collect_schedule: expected a systemd calendar expression"),
+    )
+    for name, value, said in wrong:
         play = apply("--extra-vars", f'{{"{name}": {value}}}')
         assert play.returncode != 0
-        assert name in play.stdout + play.stderr
+        assert said in play.stdout + play.stderr
     assert not any(changes(apply("--check")).values())
