@@ -47,8 +47,13 @@ class ImageReference:
         return self.name + (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
 
 
+def names_registry(first: str) -> bool:
+    """Whether Docker takes the first part of a reference for a registry, and not for a repository of Docker Hub."""
+    return first == "localhost" or any(mark in first for mark in ".:")
+
+
 def parse(text: str) -> ImageReference:
-    """Take an image reference apart. As in Docker, a first part with a dot, a colon or `localhost` is the registry."""
+    """Take an image reference apart."""
 
     def reject(reason: str) -> ImageReferenceError:
         return ImageReferenceError(f"not an image reference: {text!r} ({reason})")
@@ -60,7 +65,7 @@ def parse(text: str) -> ImageReference:
         raise reject(f"a digest is sha256:<64 hex digits>, got {digest!r}")
     registry = None
     first, slash, remainder = rest.partition("/")
-    if slash and (first == "localhost" or any(mark in first for mark in ".:")):
+    if slash and names_registry(first):
         if not _REGISTRY.fullmatch(first):
             raise reject(f"a registry is host[:port], got {first!r}")
         registry, rest = first, remainder

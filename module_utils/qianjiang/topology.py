@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ansible.module_utils.qianjiang.catalogue_rules import slots
+from ansible.module_utils.qianjiang.image_reference import names_registry
 
 # The groups that say what a host does
 FUNCTIONS = ("nodes", "registries", "gateways", "builders")
@@ -77,27 +78,25 @@ def topology_errors(
         errors.append("hosts.yml: nodes: expected the hosts that run services, got none")
     if builds and not groups.get("builders"):
         errors.append(f"hosts.yml: builders: expected a host that builds {', '.join(builds)}, got none")
-    used = {str(datacenter_of[host]): host for host in reversed(groups.get("registries", []))}
-    errors += [
-        f"hosts.yml: registries: expected one host of {datacenter_of[host]}, got {used[str(datacenter_of[host])]} and "
-        f"{host}; only the first is filled"
-        for host in groups.get("registries", [])
-        if datacenter_of[host] in names and used[str(datacenter_of[host])] != host
-    ]
+    for name in names:
+        there = [host for host in groups.get("registries", []) if datacenter_of[host] == name]
+        errors += [
+            f"hosts.yml: registries: expected one host of {name}, got {there[0]} and {host}; only the first is filled"
+            for host in there[1:]
+        ]
     for function, reason in NEEDED.items():
-        there = [datacenter_of.get(host) for host in groups.get(function, [])]
+        places = [datacenter_of.get(host) for host in groups.get(function, [])]
         errors += [
             f"hosts.yml: {function}: expected a host of {name}, got none; {reason}"
             for name in names
-            if name not in there
+            if name not in places
         ]
     return errors
 
 
 def _is_registry(value: Any) -> bool:
-    """A word alone would be a repository of Docker Hub to the engine."""
     found = _REGISTRY.fullmatch(value) if isinstance(value, str) else None
-    return bool(found and int(found["port"] or 1) <= 65535 and ("." in value or found["port"] or value == "localhost"))
+    return found is not None and names_registry(found[0]) and int(found["port"] or 1) <= 65535
 
 
 def _host_errors(
