@@ -45,6 +45,27 @@ def test_a_run_that_was_killed_before_its_handlers_is_made_good() -> None:
     assert not any(changes(apply()).values())
 
 
+def test_a_registry_that_somebody_else_runs_keeps_its_configuration_and_its_accounts() -> None:
+    configuration, kept = "/etc/docker/registry/config.yml", "/root/config.yml.kept"
+    users = '{"registry_users": [{"name": "deploy", "password": "another-one"}]}'
+    before = {name: registry(name) for name in NAMES}
+    for seen in before.values():
+        seen.host.check_output(
+            f"cp --preserve {configuration} {kept} && sed --in-place '/Managed by/d' {configuration}"
+        )
+    try:
+        play = apply("--extra-vars", users)
+        assert play.returncode != 0
+        said = f"{configuration}: somebody else's, and docker-registry.service runs with it; nothing was changed"
+        assert (play.stdout + play.stderr).count(said) >= len(NAMES)
+        assert [seen.status(seen.credentials) for seen in before.values()] == [200] * len(NAMES)
+    finally:
+        for seen in before.values():
+            seen.host.check_output(f"mv {kept} {configuration}")
+        apply()
+    assert not any(changes(apply("--check")).values())
+
+
 def test_images_are_not_left_behind_by_another_storage() -> None:
     for arguments in (["--check"], []):
         play = apply(*arguments, "--extra-vars", "registry_storage_directory=/srv/registry")
