@@ -13,8 +13,8 @@ description:
     from whichever registry of the list, asks none.
   - Tries the registries in order, the own datacenter's first. A registry that fails in passing is tried again, after
     waits that double; one that lacks the image, refuses the login or gives other content is left at once.
-  - The size in the manifest is compared with the free space of the engine's data folder (and of containerd's, where the
-    engine keeps images in containerd) before anything is pulled.
+  - The size in the manifest, without layers that are here, is compared with the free space of the engine's data folder
+    (and of containerd's, where the engine keeps images in containerd) before anything is pulled.
   - Containers and other images are never touched, so what runs goes on running when a pull fails.
 attributes:
   check_mode:
@@ -111,6 +111,7 @@ attempts:
   elements: str
 """
 
+import json
 import os
 import signal
 import time
@@ -181,20 +182,42 @@ def sizes(client: RegistryClient, repository: str, digest: str) -> tuple[int, di
     return largest, layers
 
 
+def lacking(client: RegistryClient, repository: str, digest: str, stacks: Sequence[Sequence[str]]) -> int:
+    """The size of what an engine lacks of an image (of an index's largest), by the layers of each image that it has.
+
+    The engine keeps a layer together with all those below it, so the lowest layers are shared, or none. The ids are
+    those of unpacked layers (diff ids), which an image's configuration lists.
+    """
+    largest = 0
+    for image in walk(client, repository, client.get_manifest(repository, digest)):
+        layers = image.document.get("layers", [])
+        if layers:
+            configuration = json.loads(client.get_blob(repository, image.document["config"]["digest"]))
+            ids = configuration.get("rootfs", {}).get("diff_ids", [])
+            shared = max((_alike(ids, stack) for stack in stacks), default=0)
+            largest = max(largest, sum(int(layer["size"]) for layer in layers[shared:]))
+    return largest
+
+
+def _alike(one: Sequence[str], other: Sequence[str]) -> int:
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((number for number, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
 def image_folders(info: Mapping[str, Any]) -> list[str]:
     """Where the engine may keep images: in its own folder, or in containerd's, which it does not name."""
     in_containerd = any("io.containerd.snapshotter" in value for _, value in info.get("DriverStatus") or [])
     return [info["DockerRootDir"], *([CONTAINERD] if in_containerd and Path(CONTAINERD).is_dir() else [])]
 
 
-def check_space(folder: str, needed: int, keep: int) -> None:
-    """Fail when a pull would not leave `keep` bytes free."""
+def check_space(folder: str, whole: int, lacks: Callable[[], int], keep: int) -> None:
+    """Fail when a pull would not leave `keep` bytes free. What it `lacks` is asked where the `whole` has no room."""
     try:
         state = os.statvfs(folder)
     except OSError as error:
         raise PullError(f"cannot see how much space is free in {folder}: {error.strerror}") from error
     free = state.f_bavail * state.f_frsize
-    if free - needed < keep:
+    if free - whole < keep and free - (needed := lacks()) < keep:
         raise PullError(
             f"not enough space in {folder}: {free} bytes free, about {needed} needed, and {keep} are to stay free "
             "(min_free_bytes). Remove images that nothing uses, or enlarge the file system."
@@ -271,6 +294,12 @@ class ImagePull:
         except EngineNotFoundError:
             return False
 
+    def _stacks(self) -> list[list[str]]:
+        """Of each image that the engine has, its layers, the lowest first."""
+        with translated("look for the layers that are here"):
+            images = [self.engine.inspect_image(image["Id"]) for image in self.engine.images()]
+        return [image["RootFS"].get("Layers") or [] for image in images]
+
     def apply(self) -> Outcome:
         """Pull from the first registry that gives the image."""
         with translated("ask the Docker Engine for its data folder"):
@@ -292,9 +321,14 @@ class ImagePull:
     def _pull(self, registry: str, folders: Sequence[str]) -> int:
         params = self.params
         repository, digest = params["repository"], params["digest"]
-        size, layers = sizes(registry_client(params, registry), repository, digest)
+        client = registry_client(params, registry)
+        size, layers = sizes(client, repository, digest)
+
+        def lacks() -> int:
+            return int(lacking(client, repository, digest, self._stacks()) * params["unpack_factor"])
+
         for folder in folders:
-            check_space(folder, int(size * params["unpack_factor"]), params["min_free_bytes"])
+            check_space(folder, int(size * params["unpack_factor"]), lacks, params["min_free_bytes"])
         name = f"{registry}/{repository}@{digest}"
         # Given with the request, so that nothing is written to ~/.docker
         login = {"username": params["username"], "password": params["password"]} if params["password"] else None

@@ -161,6 +161,16 @@ class RegistryClient:
         media_type = response.headers.get("Content-Type", "").partition(";")[0]
         return Manifest(response.content, media_type, digest)
 
+    def get_blob(self, repository: str, digest: str) -> bytes:
+        """A small blob, such as an image's configuration. Content that is not what its digest says is an error."""
+        what = _name(repository, digest)
+        response = self._call("GET", f"{repository}/blobs/{digest}", what)
+        if response is None:
+            raise self._error(f"{what} is not there")
+        if digest_of(response.content) != digest:
+            raise self._altered(what, digest_of(response.content))
+        return response.content
+
     def put_manifest(self, repository: str, reference: str, body: bytes, media_type: str) -> str:
         """Store a manifest's exact bytes under a tag (or its digest); returns its digest."""
         what = _name(repository, reference)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,7 +27,8 @@ class FakeEngine:
     def __init__(self, folder: str) -> None:
         self.folder = folder
         self.driver = [["Backing Filesystem", "extfs"]]
-        self.images: set[str] = set()
+        self.names: set[str] = set()
+        self.stacks: list[list[str]] = []  # of each image of other names: its layers' ids when unpacked
         self.pulls: list[tuple[str, str, Any]] = []
         self.present: set[str] = set()  # short ids of layers that are there already
         self.layers: list[bytes] = []
@@ -37,9 +40,14 @@ class FakeEngine:
         return {"DockerRootDir": self.folder, "DriverStatus": self.driver}
 
     def inspect_image(self, name: str) -> dict[str, Any]:
-        if name not in self.images:
+        if name.isdecimal():
+            return {"RootFS": {"Type": "layers", "Layers": self.stacks[int(name)]}}
+        if name not in self.names:
             raise EngineNotFoundError(name)
-        return {"RepoDigests": sorted(self.images)}
+        return {"RepoDigests": sorted(self.names)}
+
+    def images(self) -> list[dict[str, Any]]:
+        return [{"Id": str(number)} for number in range(len(self.stacks))]
 
     def pull(self, repository: str, tag: str, **settings: Any) -> Iterator[dict[str, Any]]:
         self.pulls.append((repository, tag, settings["auth_config"]))
@@ -55,7 +63,7 @@ class FakeEngine:
         if self.error:
             yield {"error": self.error, "errorDetail": {"message": self.error}}
         elif not self.loses:
-            self.images.add(f"{repository}@{tag}")
+            self.names.add(f"{repository}@{tag}")
 
 
 @pytest.fixture
@@ -214,6 +222,36 @@ def test_space_is_looked_at_first(
     assert str(error.value).startswith(f"not enough space in {engine.folder}: ")
     assert "about 2500 needed, and 4611686018427387904 are to stay free (min_free_bytes)." in str(error.value)
     assert (engine.pulls, waits, far.requests) == ([], [], [])
+
+
+@pytest.mark.parametrize(
+    ("stacks", "needed"),
+    [
+        ([["base"], ["base", "other"]], 3000),
+        ([["base", "site"]], 0),
+        # A layer is kept with all those below it
+        ([["other", "base"], []], 3300),
+    ],
+)
+def test_where_space_is_short_what_is_here_takes_none(
+    pull: Pull, engine: FakeEngine, own: FakeRegistry, stacks: list[list[str]], needed: int
+) -> None:
+    config = json.dumps({"rootfs": {"type": "layers", "diff_ids": ["base", "site"]}}).encode()
+    digest = own.image("webui", [b"x" * 100, b"y" * 1000], config=config)
+    engine.stacks = stacks
+    with pytest.raises(ModuleFailedError, match=f" {needed} needed, "):
+        pull(digest, own, min_free_bytes=2**62)
+    assert engine.pulls == []
+
+
+def test_a_node_with_the_base_has_space_for_the_rest(pull: Pull, engine: FakeEngine, own: FakeRegistry) -> None:
+    config = json.dumps({"rootfs": {"type": "layers", "diff_ids": ["base", "site"]}}).encode()
+    digest = own.image("webui", [b"x" * 500, b"y" * 500], config=config)
+    engine.stacks = [["base"]]
+    state = os.statvfs(engine.folder)
+    # Three quarters of the whole image are free
+    pull(digest, own, unpack_factor=state.f_bavail * state.f_frsize / 750)
+    assert len(engine.pulls) == 1
 
 
 def test_space_is_looked_at_where_containerd_keeps_images(
