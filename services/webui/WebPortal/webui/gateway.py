@@ -70,8 +70,10 @@ def parse_statistics(text: str) -> Servers:
     if not text.startswith("# pxname,svname,"):
         raise StatisticsError("answered, but not with HAProxy statistics")
     servers: Servers = {}
-    rows = csv.reader(text.removeprefix("# ").splitlines())
-    heading = next(rows)
+    try:
+        heading, *rows = csv.reader(text.removeprefix("# ").splitlines())
+    except csv.Error as error:
+        raise StatisticsError("answered, but not with HAProxy statistics") from error
     for values in rows:
         name = SERVER_NAME.fullmatch(values[1]) if len(values) > 1 else None
         if not name:
@@ -109,9 +111,9 @@ def fetch_statistics(url: str, servers: int = 0, timeout: float = TIMEOUT) -> st
     seconds = longest_answer(servers, timeout)
     largest = MAXIMUM_BYTES + servers * LONGEST_ROW_BYTES
     deadline = time.monotonic() + seconds
-    parts = urlsplit(url)
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     try:
+        parts = urlsplit(url)
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         connection = kind(parts.hostname or "", parts.port, timeout=timeout)
     except (ValueError, http.client.InvalidURL) as error:
         raise StatisticsError(f"its address is not one: {error}") from error
@@ -137,6 +139,8 @@ def fetch_statistics(url: str, servers: int = 0, timeout: float = TIMEOUT) -> st
         raise StatisticsError((error.strerror or str(error)).lower()) from error
     except http.client.HTTPException as error:
         raise StatisticsError(f"not HTTP: {type(error).__name__}") from error
+    except UnicodeError as error:
+        raise StatisticsError(f"its address is not one: {error}") from error
     finally:
         connection.close()
 
@@ -267,6 +271,9 @@ class GatewayWatcher:
     def _ask(self, gateways: Gateways, servers: int) -> None:
         try:
             self.ask(gateways, servers)
+        except Exception:
+            # The pool would keep it to itself
+            log.exception("gateways %s", ", ".join(gateways))
         finally:
             with self._changed:
                 self._busy.discard(gateways)

@@ -17,8 +17,8 @@ States of a replica:
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TypedDict
 from urllib.parse import urlsplit
@@ -33,6 +33,9 @@ SERVING = frozenset({"healthy", "switching"})
 UNTOLD = frozenset({"unknown", "unwatched"})
 # A state of these is nobody's fault
 BLAMELESS = SERVING | UNTOLD | {"undeployed"}
+
+# What the document says of one node's replicas, by service and number
+Recorded = dict[tuple[str, int], Replica]
 
 
 class ReplicaView(TypedDict):
@@ -108,11 +111,19 @@ class Overview(TypedDict):
 def build_overview(reading: Reading, observations: Observations, identity: Identity, now: float) -> Overview:
     """The whole picture at `now` (seconds since the epoch)."""
     document = reading.document or Document(None, None, (), (), ())
-    datacenters = [_datacenter(document, each, observations, now) for each in document.datacenters]
+    recorded: dict[tuple[str, str], Recorded] = defaultdict(dict)
+    for record in document.replicas:
+        recorded[record.datacenter, record.node][record.service, record.replica] = record
+    datacenters = [_datacenter(document, each, recorded, observations, now) for each in document.datacenters]
     me = (identity["node"], identity["service"], identity["replica"])
     for node, replica in _rows(datacenters):
         replica["answered"] = (node["name"], replica["service"], replica["replica"]) == me
-    services = [_service(each, datacenters) for each in document.services]
+    placed: dict[tuple[str, str], list[ReplicaView]] = defaultdict(list)
+    for datacenter in datacenters:
+        for _, replica in _rows([datacenter]):
+            if replica["wanted"]:
+                placed[replica["service"], datacenter["name"]].append(replica)
+    services = [_service(each, datacenters, placed) for each in document.services]
     return {
         "environment": document.environment,
         "origin": document.origin,
@@ -155,10 +166,26 @@ def judge(
     return "held", "taken out of rotation", slot
 
 
-def _datacenter(document: Document, datacenter: Datacenter, observations: Observations, now: float) -> DatacenterView:
+def _datacenter(
+    document: Document,
+    datacenter: Datacenter,
+    recorded: Mapping[tuple[str, str], Recorded],
+    observations: Observations,
+    now: float,
+) -> DatacenterView:
     observation = observations.get(datacenter.statistics, Observation())
     state = observation.state(now) if datacenter.statistics else "unwatched"
-    nodes = [_node(document, datacenter, each, state, observation.servers) for each in datacenter.nodes]
+    services = {each.name: each for each in document.services}
+    desired = {
+        (each.name, replica)
+        for each in document.services
+        if datacenter.name in each.datacenters
+        for replica in range(each.replicas)
+    }
+    nodes = []
+    for node in datacenter.nodes:
+        records = recorded.get((datacenter.name, node.name), {})
+        nodes.append(_node(node, services, desired, records, state=state, servers=observation.servers))
     wanted = [replica for node in nodes for replica in node["replicas"] if replica["wanted"]]
     return {
         "name": datacenter.name,
@@ -179,19 +206,15 @@ def _datacenter_detail(state: str, observation: Observation) -> str:
     return f"{observation.error or 'no answer'}{since}"
 
 
-def _node(document: Document, datacenter: Datacenter, node: Node, state: str, servers: Servers) -> NodeView:
-    services = {each.name: each for each in document.services}
-    recorded = {
-        (each.service, each.replica): each
-        for each in document.replicas
-        if each.datacenter == datacenter.name and each.node == node.name
-    }
-    wanted = {
-        (each.name, replica)
-        for each in document.services
-        if datacenter.name in each.datacenters
-        for replica in range(each.replicas)
-    }
+def _node(
+    node: Node,
+    services: Mapping[str, Service],
+    wanted: set[tuple[str, int]],
+    recorded: Recorded,
+    *,
+    state: str,
+    servers: Servers,
+) -> NodeView:
     replicas: list[ReplicaView] = []
     for key in sorted(wanted | recorded.keys()):
         name, number = key
@@ -223,18 +246,15 @@ def _target(known: Replica | None, service: Service | None) -> int | None:
     return service.release if service and (known is None or known.release != service.release) else None
 
 
-def _service(service: Service, datacenters: list[DatacenterView]) -> ServiceView:
+def _service(
+    service: Service, datacenters: list[DatacenterView], placed: Mapping[tuple[str, str], list[ReplicaView]]
+) -> ServiceView:
     placements: list[PlacementView] = []
     everywhere: list[ReplicaView] = []
     for datacenter in datacenters:
         if datacenter["name"] not in service.datacenters:
             continue
-        replicas = [
-            replica
-            for node in datacenter["nodes"]
-            for replica in node["replicas"]
-            if replica["service"] == service.name and replica["wanted"]
-        ]
+        replicas = placed.get((service.name, datacenter["name"]), [])
         everywhere += replicas
         placements.append(
             {
