@@ -219,8 +219,8 @@ class ImageReplicate:
     def _holders(self, repository: str, absent: Sequence[Blob]) -> list[str | None]:
         """The other repository that has each blob, or None.
 
-        What images share is the layers they begin with, and one of them has it all. So the first layer is looked for
-        everywhere, those after it where that was, and none after one that is not there: each look is a request.
+        What images share is the layers they begin with. So the first layer is looked for everywhere, those after it
+        where all before were, and none after one that is nowhere: each look is a request.
         """
         others: list[str] | None = None
         found: list[str | None] = []
@@ -233,8 +233,8 @@ class ImageReplicate:
             else:
                 if others is None:
                     others = [name for name in self._repositories() if name != repository]
-                holder = next((name for name in others if self.destination.has_blob(name, blob.digest)), None)
-                others = [holder] if holder else []
+                others = [name for name in others if self.destination.has_blob(name, blob.digest)]
+                holder = next(iter(others), None)
             found.append(holder)
         return found
 

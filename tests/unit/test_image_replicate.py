@@ -172,6 +172,16 @@ def test_what_is_new_is_looked_for_once_in_each_repository(
     assert sum("_catalog" in request for request in copy.requests) == 1
 
 
+def test_each_layer_is_looked_for_in_all_that_have_those_before(
+    replicate: Replicate, origin: FakeRegistry, copy: FakeRegistry
+) -> None:
+    copy.image("api", [b"debian", b"api"])
+    copy.image("tools", [b"debian", b"python"])
+    digest = origin.image("webui", [b"debian", b"python", b"app"], config=b"1")
+    # The configuration and the last layer
+    assert replicate(f"webui@{digest}", check=True)["blobs"] == 2
+
+
 def test_an_index_comes_with_its_images(
     replicate: Replicate, skopeo: FakeSkopeo, origin: FakeRegistry, copy: FakeRegistry
 ) -> None:
