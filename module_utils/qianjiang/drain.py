@@ -58,11 +58,15 @@ def _assert_reached(name: str, serving: Iterable[str], wanted: Iterable[str], pl
     for place, found in platform.datacenters.items():
         if not gone & {*found["nodes"]} or {*serving} & {*found["nodes"]} - gone:
             continue
+        told = f"{name} would be answered in {place} by other datacenters alone, and a gateway of {place}"
         for tables in platform.gateways.get(place, ()):
-            if not any(server["serves"] for server in tables.get(f"{name}{ELSEWHERE}", {}).values()):
+            elsewhere = tables.get(f"{name}{ELSEWHERE}")
+            if elsewhere is None:
+                raise PlanError(f"{told} does not know theirs yet: run playbooks/nodes.yml --tags gateway")
+            if not any(server["serves"] for server in elsewhere.values()):
                 raise PlanError(
-                    f"{name} would be answered in {place} by other datacenters alone, and a gateway of {place} reaches "
-                    f"none of their gateways (backend {name}{ELSEWHERE}): see the way there, and its certificates"
+                    f"{told} reaches none of their gateways (backend {name}{ELSEWHERE}): see the way there, and its "
+                    "certificates"
                 )
 
 

@@ -127,6 +127,10 @@ def test_a_datacenter_is_not_drained_where_its_gateways_reach_no_other_one(reach
         PlanError, match=r"^webui would be answered in hangzhou by other datacenters alone, and a gatew"
     ):
         plan_drain("drain", ["h1", "h2"], cut)
+    for tables in cut.gateways["hangzhou"]:
+        del tables["webui.elsewhere"]
+    with pytest.raises(PlanError, match=r"a gateway of hangzhou does not know theirs yet: run playbooks/nodes\.yml"):
+        plan_drain("drain", ["h1", "h2"], cut)
     assert plan_drain("drain", ["h1"], cut) == away("h1")
     assert plan_drain("drain", ["h1", "h2"], platform(EVERYWHERE, f"{H1} {H2}", reached=reached)) == {}
     assert plan_drain("undrain", ["h1"], platform(EVERYWHERE, H1, reached=reached)) == back("h1", "a", "b")
