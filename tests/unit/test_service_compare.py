@@ -267,6 +267,20 @@ def test_the_module_reads_the_record_and_the_clock(
     assert 100 <= found["clock_ahead"] < 160
 
 
+def test_a_slow_engine_is_no_wrong_clock(
+    module: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [1000.0]
+
+    def observe_slowly(*_: Any) -> dict[str, Any]:
+        now[0] += 100
+        return {}
+
+    monkeypatch.setattr(module, "observe_node", observe_slowly)
+    monkeypatch.setattr(module.time, "time", lambda: now[0])
+    assert run(module, capsys, {"services": [], "asked_at": 999.5})["clock_ahead"] == 0.5
+
+
 def test_the_module_says_what_is_wrong(module: ModuleType, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     with pytest.raises(ModuleFailedError, match=r"^service_compare: services: webui is listed twice$"):
         run(module, capsys, {"services": [SERVICE, SERVICE], "state_path": str(tmp_path)})
