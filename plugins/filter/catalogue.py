@@ -66,13 +66,17 @@ def inventory_errors(
 def _shared_variables(hosts: Mapping[str, Mapping[str, Any]], hostvars: Any) -> dict[str, dict[str, Any]]:
     """What SHARED is on one host of each datacenter, and on those where it is written otherwise.
 
-    Templates of a whole catalogue take time on each host.
+    Templates of a whole catalogue take time on each host. Hooks are as they are written: what they send may be of a
+    rollout, which there is none of yet.
     """
     written = {host: [hostvars.raw_get(host).get(name) for name in SHARED] for host in hosts}
     first = next(iter(hosts))
     of_datacenter = {str(variables.get("datacenter")): host for host, variables in reversed(list(hosts.items()))}
     looked = [host for host in hosts if host in of_datacenter.values() or written[host] != written[first]]
-    return {host: {name: hostvars[host].get(name) for name in SHARED} for host in looked}
+    return {
+        host: {name: hostvars[host].get(name) for name in SHARED} | {"hooks": hostvars.raw_get(host).get("hooks")}
+        for host in looked
+    }
 
 
 def _members(groups: Mapping[str, Any]) -> dict[str, list[str]]:

@@ -33,3 +33,10 @@ def test_an_inventory_named_by_its_folder_has_its_authority_beside_the_hosts() -
     assert (example / "certificate_authority/ca.crt").is_file()
     done = play(VALIDATE, example, "--vault-password-file", str(example / ".vault-password-example"))
     assert done.returncode == 0, done.stdout
+
+
+def test_what_a_hook_sends_is_filled_in_when_it_is_sent() -> None:
+    headers = {"Title": "{{ rollout_told.verb }}", "Ticket": "{{ ticket }}"}
+    hooks = {"on_failure": {"url": "https://hooks.example.com/failed", "headers": headers}}
+    done = play(VALIDATE, LAB / "hosts.yml", hooks=hooks)
+    assert done.returncode == 0, done.stdout
