@@ -234,8 +234,9 @@ def left_behind(desired: settings.Desired, current: settings.Current, engine: di
     if not others:
         return None
     name, (before, after) = next(iter(others.items()))
+    shown = "nothing" if after is None else after
     return (
-        f"daemon.{name}: {after or 'nothing'} would leave behind what the engine has in {place}: {counts}."
+        f"daemon.{name}: {shown} would leave behind what the engine has in {place}: {counts}."
         f" Set it to {before or 'null'}, or remove those before"
     )
 

@@ -124,6 +124,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.qianjiang.arguments import LOGIN_TOGETHER, REGISTRY_CLIENT, registry_client
 from ansible.module_utils.qianjiang.change import Change, difference
 from ansible.module_utils.qianjiang.engine import EngineError, EngineNotFoundError, connect, translated
+from ansible.module_utils.qianjiang.engine_settings import keeps_images_in_containerd
 from ansible.module_utils.qianjiang.image_reference import ImageReferenceError, parse
 from ansible.module_utils.qianjiang.registry import RegistryClient, RegistryError, walk
 
@@ -206,8 +207,8 @@ def _alike(one: Sequence[str], other: Sequence[str]) -> int:
 
 def image_folders(info: Mapping[str, Any]) -> list[str]:
     """Where the engine may keep images: in its own folder, or in containerd's, which it does not name."""
-    in_containerd = any("io.containerd.snapshotter" in value for _, value in info.get("DriverStatus") or [])
-    return [info["DockerRootDir"], *([CONTAINERD] if in_containerd and Path(CONTAINERD).is_dir() else [])]
+    elsewhere = keeps_images_in_containerd(info) and Path(CONTAINERD).is_dir()
+    return [info["DockerRootDir"], *([CONTAINERD] if elsewhere else [])]
 
 
 def check_space(folder: str, whole: int, lacks: Callable[[], int], keep: int) -> None:

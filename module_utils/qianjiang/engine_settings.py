@@ -170,24 +170,36 @@ def plan(desired: Desired, current: Current) -> list[Change]:
     return changes
 
 
+def keeps_images_in_containerd(engine: Mapping[str, Any]) -> bool:
+    """By the engine's /info."""
+    return any("io.containerd.snapshotter" in value for _, value in engine.get("DriverStatus") or [])
+
+
 def other_store(desired: Desired, current: Current, engine: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Setting → before and after, of those that say in which part of data-root the engine has what it has.
 
-    `engine` is its /info, empty where it does not answer. It chooses a storage driver for which there is data already.
+    `engine` is its /info, empty where it does not answer. Without a storage driver it takes the one that has data, but
+    never vfs.
     """
-
-    def store(daemon: Mapping[str, Any]) -> dict[str, Any]:
-        snapshotter = (daemon.get("features") or {}).get("containerd-snapshotter")
-        return {
-            "storage-driver": daemon.get("storage-driver"),
-            "userns-remap": daemon.get("userns-remap"),
-            "features.containerd-snapshotter": snapshotter,
-        }
-
-    before, after = store(current.daemon or {}), store(desired.daemon)
+    before, after = _store(current.daemon or {}), _store(desired.daemon)
     if after["storage-driver"]:
         before["storage-driver"] = engine.get("Driver") or before["storage-driver"] or after["storage-driver"]
+    elif before["storage-driver"] != "vfs":
+        before["storage-driver"] = None
+    if engine and after["features.containerd-snapshotter"] is not None:
+        before["features.containerd-snapshotter"] = keeps_images_in_containerd(engine)
     return {name: (before[name], after[name]) for name in before if (before[name] or None) != (after[name] or None)}
+
+
+def _store(daemon: Mapping[str, Any]) -> dict[str, Any]:
+    features = daemon.get("features")
+    return {
+        "storage-driver": daemon.get("storage-driver"),
+        "userns-remap": daemon.get("userns-remap"),
+        "features.containerd-snapshotter": features.get("containerd-snapshotter")
+        if isinstance(features, dict)
+        else None,
+    }
 
 
 def overwritten(desired: Desired, current: Current) -> str | None:

@@ -480,10 +480,28 @@ def test_another_data_root_is_refused_where_the_engine_has_data(
     assert (said is not None) is refused
 
 
+# The engine's driver where it keeps images in containerd
+IN_CONTAINERD = "overlayfs"
+
+
 @pytest.mark.parametrize(
     ("found", "after", "told"),
     [
         (({"userns-remap": "default"}, "overlay2"), {}, "userns-remap: nothing"),
+        # It chooses the driver that has data
+        (({"storage-driver": "overlay2"}, "overlay2"), {}, None),
+        (({"storage-driver": "overlay2"}, None), {}, None),
+        (
+            ({}, IN_CONTAINERD),
+            {"features": {"containerd-snapshotter": False}},
+            "features.containerd-snapshotter: False",
+        ),
+        (({}, IN_CONTAINERD), {"features": {"containerd-snapshotter": True}}, None),
+        (({}, IN_CONTAINERD), {}, None),
+        (({}, "overlay2"), {"features": {"containerd-snapshotter": True}}, "features.containerd-snapshotter: True"),
+        (({}, "overlay2"), {"features": {"containerd-snapshotter": False}}, None),
+        # dockerd says what is wrong with it
+        (({}, "overlay2"), {"features": ["containerd-snapshotter"]}, None),
         (({}, "overlay2"), {"userns-remap": "default"}, "userns-remap: default"),
         (({"userns-remap": "default"}, "overlay2"), {"userns-remap": "default"}, None),
         (({"storage-driver": "vfs"}, "vfs"), {}, "storage-driver: nothing"),
@@ -498,7 +516,9 @@ def test_another_store_is_refused_where_the_engine_has_data(
     host: Host, module: ModuleType, found: tuple[dict[str, Any], str | None], after: dict[str, Any], told: str | None
 ) -> None:
     before, driver = found
-    engine = {"Driver": driver, "DockerRootDir": "/var/lib/docker"} if driver else {}
+    engine: dict[str, Any] = {"Driver": driver, "DockerRootDir": "/var/lib/docker"} if driver else {}
+    if driver == IN_CONTAINERD:
+        engine["DriverStatus"] = [["driver-type", "io.containerd.snapshotter.v1"]]
     for used in (False, True):
         said = module.left_behind(Desired(after), Current(daemon=before), engine)
         assert (said or "").startswith(f"daemon.{told} would leave" if told and used else ""), said
