@@ -14,14 +14,15 @@ description:
   - Tells in RV(action) what the unit needs. A unit that started before one of its files changed needs it too, so a run
     that was killed between installing a file and restarting the daemon is made good by the next one.
   - A unit that runs with somebody else's file keeps it, and the module fails. Such a file is one without the words
-    C(Managed by qianjiangyuan), where the new text has them.
+    C(Managed by qianjiangyuan), where the new text has them. What a Debian package brought is nobody's, as long as
+    nobody has changed it.
   - Restarts nothing itself. That is for a handler, which looks at RV(action).
 attributes:
   check_mode:
     description: Compares and validates, installs nothing.
     support: full
   diff_mode:
-    description: Shows each file's text and access, before and after.
+    description: Shows each file's access and, unless it is secret, its text, before and after.
     support: full
 options:
   unit:
@@ -40,6 +41,9 @@ options:
         required: true
       content:
         description: The whole text. Without it the file is another's, such as a certificate, and only its age counts.
+        type: str
+      secret_content:
+        description: As O(files[].content), for a text that holds a secret. Neither difference nor log shows it.
         type: str
       owner:
         description: Name of the owner.
@@ -103,9 +107,11 @@ stale:
   sample: []
 """
 
+import hashlib
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -126,13 +132,33 @@ def plan(desired: dict[str, SystemFile], current: dict[str, SystemFile | None]) 
     ]
 
 
-def foreign(changes: list[dict[str, Any]]) -> list[str]:
-    """The files of somebody else's that a text of ours would take the place of."""
-    return [
-        change["name"]
+def foreign(changes: list[dict[str, Any]], packaged: Callable[[], str]) -> list[str]:
+    """The files of somebody else's that a text of ours would take the place of.
+
+    `packaged` gives what dpkg knows of packages' configuration files, a line each: path, MD5. As a package brought it,
+    a file is nobody's: its unit runs with it after a boot between the package's installation and the configuration.
+    """
+    others = {
+        change["name"]: change["before"].content
         for change in changes
         if change["before"] and MARK in change["after"].content and MARK not in change["before"].content
-    ]
+    }
+    if not others:
+        return []
+    sums = dict(line.split()[:2] for line in packaged().splitlines() if len(line.split()) > 1)
+    return [path for path, content in others.items() if sums.get(path) != _md5(content)]
+
+
+def _md5(content: str) -> str:
+    return hashlib.md5(content.encode(errors="surrogateescape"), usedforsecurity=False).hexdigest()
+
+
+def packages_files(module: AnsibleModule) -> str:
+    """The configuration files of all Debian packages; nothing where there is no dpkg."""
+    if not module.get_bin_path("dpkg-query"):
+        return ""
+    command = ["dpkg-query", "--show", "--showformat=${Conffiles}\\n"]
+    return str(module.run_command(command, expand_user_and_vars=False)[1])
 
 
 def modified_at(path: Path) -> float:
@@ -188,14 +214,17 @@ def validate(module: AnsibleModule, path: str, content: str, command: list[str])
             module.fail_json(msg=f"{path}: refused (exit code {done.returncode}), nothing was changed:\n{said}")
 
 
-def describe(path: str, before: SystemFile | None, after: SystemFile) -> dict[str, str]:
+def describe(path: str, before: SystemFile | None, after: SystemFile, *, secret: bool) -> dict[str, str]:
     """One file's part of the diff; a line about access only where that changes."""
     access = before is None or before.access != after.access
+    old, new = before.content if before else "", after.content
+    if secret and old != new:
+        old, new = "secret\n" if before else "", "another secret\n"
     return {
         "before_header": f"{path} ({before.access})" if access and before else path,
         "after_header": f"{path} ({after.access})" if access else path,
-        "before": before.content if before else "",
-        "after": after.content,
+        "before": old,
+        "after": new,
     }
 
 
@@ -203,6 +232,7 @@ def options() -> dict[str, Any]:
     return {
         "path": {"type": "path", "required": True},
         "content": {"type": "str"},
+        "secret_content": {"type": "str", "no_log": True},
         "owner": {"type": "str", "default": "root"},
         "group": {"type": "str", "default": "root"},
         "mode": {"type": "str", "default": "0644"},
@@ -215,11 +245,20 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "unit": {"type": "str", "required": True},
-            "files": {"type": "list", "elements": "dict", "required": True, "options": options()},
+            "files": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": options(),
+                "mutually_exclusive": [["content", "secret_content"]],
+            },
         },
         supports_check_mode=True,
     )
     files: dict[str, dict[str, Any]] = {file["path"]: file for file in module.params["files"]}
+    secret = {path for path, file in files.items() if file["secret_content"] is not None}
+    for path in secret:
+        files[path]["content"] = files[path]["secret_content"]
     applies = {path: file["apply"] for path, file in files.items()}
     ours = {path: file for path, file in files.items() if file["content"] is not None}
     try:
@@ -240,7 +279,7 @@ def main() -> None:
     read_at = unit_times(module, module.params["unit"])
     modified = {path: modified_at(Path(path)) for path in files if Path(path).exists()}
     stale = stale_files(applies, modified, read_at, time.time())
-    theirs = foreign(changes) if read_at else []
+    theirs = foreign(changes, lambda: packages_files(module)) if read_at else []
     if theirs:
         module.fail_json(
             msg=f"{', '.join(theirs)}: somebody else's, and {module.params['unit']} runs with it; nothing was changed. "
@@ -259,7 +298,10 @@ def main() -> None:
         action=action(changed_paths + stale, applies, bool(read_at)),
         files=changed_paths,
         stale=stale,
-        diff=[describe(change["name"], change["before"], change["after"]) for change in changes],
+        diff=[
+            describe(path := change["name"], change["before"], change["after"], secret=path in secret)
+            for change in changes
+        ],
     )
 
 

@@ -102,6 +102,15 @@ def test_check_do_check_do(load_module: Load, tmp_path: Path) -> None:
     assert [entry.name for entry in path.parent.iterdir()] == ["a.conf"]
 
 
+def test_a_secret_is_in_no_difference(load_module: Load, tmp_path: Path) -> None:
+    path = tmp_path / "keepalived.conf"
+    for text, before in (("auth_pass first1", ""), ("auth_pass second2", "secret\n")):
+        result = run(load_module("daemon_configure"), files=[{"path": str(path), "secret_content": text, **ME}])
+        assert path.read_text() == text
+        assert (result["diff"][0]["before"], result["diff"][0]["after"]) == (before, "another secret\n")
+        assert "auth_pass" not in str(result)
+
+
 def test_a_refused_text_changes_no_file(load_module: Load, tmp_path: Path) -> None:
     good, bad = tmp_path / "good", tmp_path / "bad"
     files = [
@@ -119,21 +128,32 @@ def test_a_refused_text_changes_no_file(load_module: Load, tmp_path: Path) -> No
     [
         pytest.param("frontend portal", True, True, id="somebody's load balancer"),
         pytest.param("frontend default", False, False, id="the package's, which nothing runs with"),
+        pytest.param("frontend default", True, False, id="the package's, which runs since a boot"),
         pytest.param("global\n# Managed by qianjiangyuan (role gateway)\nold", True, False, id="ours"),
         pytest.param(None, True, False, id="none"),
     ],
 )
 def test_what_somebody_else_runs_is_not_overwritten(
-    load_module: Load, tmp_path: Path, before: str | None, runs: bool, refused: bool
+    load_module: Load,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    before: str | None,
+    *,
+    runs: bool,
+    refused: bool,
 ) -> None:
     path = tmp_path / "haproxy.cfg"
     if before is not None:
         path.write_text(before)
     files = [{"path": str(path), "content": "# Managed by qianjiangyuan (role gateway)\nnew", **ME}]
+    module = load_module("daemon_configure")
+    monkeypatch.setattr(
+        module, "packages_files", lambda _: f"\n {path} 08c46ab2b73e849ef8a209db0a361a62\n /etc/a b obsolete\n"
+    )
 
     for check in (True, False):
         read_at = {"restart": 9e9} if runs else {}
-        result = run(load_module("daemon_configure"), check=check, files=files, read_at=read_at)
+        result = run(module, check=check, files=files, read_at=read_at)
 
         assert result.get("failed", False) is refused
         if refused:
