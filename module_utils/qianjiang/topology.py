@@ -189,15 +189,24 @@ def login_errors(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mappin
     return errors
 
 
-def tls_errors(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Gateways forward to each other as they are asked themselves, with TLS or without."""
-    gateways = groups.get("gateways", [])
-    without = [host for host in gateways if not hosts[host].get(CERTIFICATE)]
-    if len(without) in (0, len(gateways)):
-        return []
+def tls_errors(
+    services: Mapping[str, Mapping[str, Any]],
+    groups: Mapping[str, Sequence[str]],
+    hosts: Mapping[str, Mapping[str, Any]],
+) -> list[str]:
+    """Gateways forward to each other as they are asked themselves, with TLS or without. `services`: normalised."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for name, service in services.items():
+        if service["gateway"]:
+            places = service["placement"]["datacenters"]
+            gateways = [host for host in groups.get("gateways", []) if hosts[host].get("datacenter") in places]
+            without = tuple(host for host in gateways if not hosts[host].get(CERTIFICATE))
+            if 0 < len(without) < len(gateways):
+                found.setdefault(without, []).append(name)
     return [
-        f"{CERTIFICATE}: expected on all gateways or on none, got nothing on {', '.join(without)}; gateways forward to "
-        "each other, so set it in group_vars/gateways.yml"
+        f"{CERTIFICATE}: expected on all gateways that forward {', '.join(names)} or on none, got nothing on "
+        f"{', '.join(without)}; they forward to each other, so set it in group_vars/gateways.yml"
+        for without, names in found.items()
     ]
 
 

@@ -54,12 +54,11 @@ def inventory_errors(
     services = shared["services"] if builds and isinstance(shared["services"], Mapping) else {}
     built = [name for name, one in services.items() if isinstance(one, Mapping) and one.get("build") is not None]
     members = _members(groups)
-    hosts = _variables(members, hostvars, (*HOST_KEYS, *LOGIN, USERS, CERTIFICATE))
+    hosts = _variables(members, hostvars, (*HOST_KEYS, *LOGIN, USERS))
     errors = topology_errors(members, hosts, shared["datacenter_registries"], shared["origin_datacenter"], built)
     return errors or [
         *shared_errors(_shared_variables(hosts, hostvars)),
         *login_errors(members, hosts),
-        *tls_errors(members, hosts),
     ]
 
 
@@ -115,7 +114,8 @@ def catalogue_errors(
         return list(error.errors)
     ports = [variable for variables in PORTS.values() for variable in variables]
     members = _members(groups)
-    return list(port_errors(normal, members, _variables(members, hostvars, ("datacenter", *SSH, *ports))))
+    hosts = _variables(members, hostvars, ("datacenter", CERTIFICATE, *SSH, *ports))
+    return [*port_errors(normal, members, hosts), *tls_errors(normal, members, hosts)]
 
 
 def gateway_backends(

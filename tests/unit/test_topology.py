@@ -218,22 +218,32 @@ def test_what_is_one_for_all_hosts(there: dict[str, Any], error: str | None) -> 
     assert shared_errors(hosts) == ([expected] if error else [])
 
 
+APART = {"webui": {"placement": {"datacenters": ["shanghai"]}}, "store": {"gateway": {"port": 8001}}}
+
+
 @pytest.mark.parametrize(
-    ("certificates", "without"),
+    ("certificates", "placed", "without"),
     [
-        ({}, ""),
-        ({"h-edge": "/etc/tls/server.crt", "s-edge": "/etc/ssl/portal.crt"}, ""),
-        ({"h-edge": "/etc/tls/server.crt"}, "s-edge"),
-        ({"s-edge": "/etc/tls/server.crt", "h-edge": ""}, "h-edge"),
+        ({}, {}, ""),
+        ({"h-edge": "/etc/tls/server.crt", "s-edge": "/etc/ssl/portal.crt"}, {}, ""),
+        ({"h-edge": "/etc/tls/server.crt"}, {}, "s-edge"),
+        ({"s-edge": "/etc/tls/server.crt", "h-edge": ""}, {}, "h-edge"),
+        # Nothing is forwarded between them
+        ({"h-edge": "/etc/tls/server.crt"}, APART, ""),
+        ({"h-edge": "/etc/tls/server.crt"}, {"webui": {"gateway": None}}, ""),
     ],
 )
-def test_gateways_speak_tls_to_each_other_or_not(certificates: dict[str, str], without: str) -> None:
-    hosts = {host: {"gateway_certificate": path} for host, path in certificates.items()}
+def test_gateways_speak_tls_to_each_other_or_not(
+    certificates: dict[str, str], placed: dict[str, dict[str, Any]], without: str
+) -> None:
+    hosts = {
+        host: {"datacenter": place, "gateway_certificate": certificates.get(host)} for host, place in PLACES.items()
+    }
     expected = (
-        f"gateway_certificate: expected on all gateways or on none, got nothing on {without}; gateways forward to each "
-        "other, so set it in group_vars/gateways.yml"
+        f"gateway_certificate: expected on all gateways that forward webui or on none, got nothing on {without}; they "
+        "forward to each other, so set it in group_vars/gateways.yml"
     )
-    assert tls_errors(GROUPS, {host: hosts.get(host, {}) for host in PLACES}) == ([expected] if without else [])
+    assert tls_errors(catalogue(**placed), GROUPS, hosts) == ([expected] if without else [])
 
 
 ACCOUNT = {"registry_username": "deploy", "registry_password": "correct horse"}
