@@ -13,7 +13,8 @@ description:
     the service to the desired state, in one call.
   - Does no more than the change needs. A CA certificate needs nothing, some settings are taken over on a reload,
     the others need a restart. With C(live-restore) the containers run on through a restart. A running engine without
-    it takes it over on a reload before, unless it is in a swarm, which cannot have it.
+    it takes it over on a reload before, unless it is in a swarm, which cannot have it. An engine that answers, but does
+    not tell within O(timeout) whether it has it, is not restarted, and the module fails.
   - A new C(daemon.json) is checked with C(dockerd --validate) before anything is touched, where the engine has it (23.0
     and later). An engine that does not answer with the new files gets the old ones back, and the module fails with
     the engine's own error.
@@ -137,13 +138,13 @@ class Connection(http.client.HTTPConnection):
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(5)
+        self.sock.settimeout(self.timeout)
         self.sock.connect(str(ROOT / SOCKET))
 
 
-def ask(path: str) -> bytes | None:
+def ask(path: str, timeout: float = 5) -> bytes | None:
     """The engine's answer, or nothing."""
-    connection = Connection("localhost")
+    connection = Connection("localhost", timeout=timeout)
     try:
         connection.request("GET", path)
         response = connection.getresponse()
@@ -159,9 +160,9 @@ def answers() -> bool:
     return ask("/_ping") == b"OK"
 
 
-def info() -> dict[str, object]:
+def info(timeout: float = 5) -> dict[str, object]:
     """What the engine says about itself; nothing where it does not answer."""
-    body = ask("/info")
+    body = ask("/info", timeout)
     return dict(json.loads(body)) if body else {}
 
 
@@ -369,6 +370,16 @@ def main() -> None:
     changes = settings.plan(desired, current)
     action = settings.action(changes, desired, current)
     engine = info() if changes else {}
+    if changes and current.running and not engine:
+        # It counts its containers for that: on a loaded host it may take longer
+        engine = info(parameters["timeout"])
+    if action == "restart" and not engine and answers():
+        module.fail_json(
+            msg=f"{UNIT}: the engine does not answer /info within {parameters['timeout']} s, so whether a restart ends"
+            " its containers is unknown; nothing was changed. Run this again when the host has less to do, or with a"
+            " longer timeout. If it never answers, stop docker.service first: that ends the containers",
+            changes=changes,
+        )
     lost = [settings.overwritten(desired, current), left_behind(desired, current, engine)] if changes else []
     if any(lost):
         module.fail_json(msg="; ".join(filter(None, lost)), changes=changes)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import socketserver
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -215,7 +218,8 @@ class Host:
         self.calls: list[str] = []
         self.refused: set[str] = set()
         self.answers_with: Callable[[str], bool] = lambda _text: True
-        self.info: dict[str, Any] | None = {}
+        self.info: dict[str, Any] | None = {"LiveRestoreEnabled": True}
+        self.info_takes = 0
         self.unit = {"ActiveState": "active", "UnitFileState": "enabled", "MainPID": "7"}
         self.version = "Docker version 20.10.24, build 297e128"
         (root / "run").mkdir()
@@ -229,9 +233,9 @@ class Host:
     def daemon(self) -> Path:
         return self.root / "etc/docker/daemon.json"
 
-    def ask(self, path: str) -> bytes | None:
+    def ask(self, path: str, timeout: float = 5) -> bytes | None:
         if path == "/info":
-            return None if self.info is None else json.dumps(self.info).encode()
+            return None if self.info is None or timeout < self.info_takes else json.dumps(self.info).encode()
         came_up = self.answers_with(self.daemon.read_text() if self.daemon.exists() else "")
         return (b"OK" if path == "/_ping" else b'{"status": "reload"}') if came_up else None
 
@@ -358,6 +362,71 @@ def test_live_restore_is_on_before_the_restart_and_after_a_way_back(
     assert [file.name for file in host.daemon.parent.iterdir()] == ["daemon.json"]
 
 
+def test_an_engine_that_is_slow_to_tell_keeps_its_containers(
+    host: Host, module: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host.daemon.write_text(json.dumps(OTHERS))
+    host.info = LIVE_RESTORE_OFF
+    host.info_takes = 6
+
+    run_module(module, capsys, timeout=10, daemon={**SETTINGS, "icc": False})
+
+    moves = [call.split()[1] for call in host.calls if call.endswith("docker.service")]
+    assert moves == ["reload", "restart"]
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_an_engine_that_does_not_tell_whether_containers_would_end_is_left_alone(
+    host: Host, module: ModuleType, capsys: pytest.CaptureFixture[str], check: bool
+) -> None:
+    host.info = None
+
+    result = run_module(module, capsys, check=check, daemon={**SETTINGS, "icc": False})
+
+    assert result["msg"] == (
+        "docker.service: the engine does not answer /info within 1 s, so whether a restart ends its containers is"
+        " unknown; nothing was changed. Run this again when the host has less to do, or with a longer timeout."
+        " If it never answers, stop docker.service first: that ends the containers"
+    )
+    assert host.calls == []
+    assert json.loads(host.daemon.read_text()) == SETTINGS
+
+
+def test_an_engine_that_hangs_is_restarted(host: Host, module: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    host.info = None
+    host.answers_with = lambda text: "icc" in text
+
+    result = run_module(module, capsys, daemon={**SETTINGS, "icc": False})
+
+    assert result["changed"] is True
+    assert host.calls[-1] == "systemctl restart docker.service"
+
+
+def test_an_answer_is_waited_for_as_long_as_told(
+    module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the name of a socket may have 107 bytes only
+    monkeypatch.setattr(module, "ROOT", Path())
+    Path("run").mkdir()
+    released = threading.Event()
+
+    class Slow(BaseHTTPRequestHandler):
+        def address_string(self) -> str:
+            return "unix"
+
+        def do_GET(self) -> None:
+            released.wait(10)
+            self.wfile.write(b"HTTP/1.0 200 OK\r\n\r\n{}")
+
+    with socketserver.ThreadingUnixStreamServer("run/docker.sock", Slow) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+
+        assert module.ask("/info", 0.1) is None
+        released.set()
+        assert module.ask("/info", 10) == b"{}"
+        server.shutdown()
+
+
 def test_an_engine_that_does_not_take_live_restore_over_is_restarted_without(
     host: Host, module: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -442,6 +511,7 @@ def test_data_is_not_left_behind(
 ) -> None:
     host.daemon.write_text(json.dumps(before))
     host.info = {"DockerRootDir": "/var/lib/docker"} if running else None
+    host.unit["ActiveState"] = "active" if running else "inactive"
     for folder in ("containers/c1", "containers/c2", "volumes/v1/_data"):
         (host.root / "var/lib/docker" / folder).mkdir(parents=True)
 
