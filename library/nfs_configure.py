@@ -30,7 +30,9 @@ options:
         description: Name or address of the server. Required unless O(mounts[].state=absent).
         type: str
       export:
-        description: What the server exports. Required unless O(mounts[].state=absent).
+        description:
+          - What the server exports, an absolute path without C(..) or a C(/) at its end.
+          - Required unless O(mounts[].state=absent).
         type: str
       path:
         description: Where it is mounted. systemd makes the directory.

@@ -19,6 +19,7 @@ Change = dict[str, Any]
 
 MARK = f"{system_file.MARK} nfs_client"
 NFS_TYPES = frozenset({"nfs", "nfs4"})
+PLAIN = "expected an absolute path without spaces, .. or a / at its end"
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,11 @@ def setting(unit: str, name: str) -> str:
     return match[1].replace("%%", "%") if match else ""
 
 
+def is_plain(path: str) -> bool:
+    """Is the path as the kernel writes it in mountinfo? Another spelling would differ from it in every run."""
+    return re.fullmatch(r"(/[^/\s]+)+", path) is not None and "/../" not in f"{path}/" and "/./" not in f"{path}/"
+
+
 def errors(mounts: Iterable[dict[str, Any]]) -> list[str]:
     """What is wrong with the list, each with its path."""
     found = []
@@ -148,8 +154,8 @@ def errors(mounts: Iterable[dict[str, Any]]) -> list[str]:
     for number, mount in enumerate(mounts):
         at = f"mounts[{number}]"
         path = mount["path"]
-        if not re.fullmatch(r"(/[^/\s]+)+", path) or "/../" in f"{path}/" or "/./" in f"{path}/":
-            found.append(f"{at}.path: expected an absolute path without spaces, .. or a / at its end, got {path!r}")
+        if not is_plain(path):
+            found.append(f"{at}.path: {PLAIN}, got {path!r}")
         if path in seen:
             found.append(f"{at}.path: {path} is in the list twice")
         seen.add(path)
@@ -157,8 +163,8 @@ def errors(mounts: Iterable[dict[str, Any]]) -> list[str]:
             continue
         if not re.fullmatch(r"[A-Za-z0-9.:_-]+", mount.get("server") or ""):
             found.append(f"{at}.server: expected a host name or an address, got {mount.get('server')!r}")
-        if not re.fullmatch(r"/\S*", mount.get("export") or ""):
-            found.append(f"{at}.export: expected an absolute path without spaces, got {mount.get('export')!r}")
+        if mount.get("export") != "/" and not is_plain(mount.get("export") or ""):
+            found.append(f"{at}.export: {PLAIN}, got {mount.get('export')!r}")
         wrong = [option for option in mount.get("options") or [] if not re.fullmatch(r"[^\s,]+", option)]
         if wrong:
             found.append(f"{at}.options: expected a list with one option in each entry, got {wrong[0]!r}")

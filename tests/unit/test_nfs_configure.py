@@ -138,7 +138,14 @@ def test_must_unmount(load_module: Callable[[str], ModuleType], mount: Mount, cu
         ({"export": "/e", "path": "/mnt"}, "mounts[0].server: expected a host name or an address, got None"),
         (
             {"server": "files.lab", "export": "e", "path": "/mnt"},
-            "mounts[0].export: expected an absolute path without spaces, got 'e'",
+            "mounts[0].export: expected an absolute path without spaces, .. or a / at its end, got 'e'",
+        ),
+        *(
+            (
+                {"server": "files.lab", "export": export, "path": "/mnt"},
+                f"mounts[0].export: expected an absolute path without spaces, .. or a / at its end, got {export!r}",
+            )
+            for export in ("/export/", "//export", "/srv//export", "//", "/srv/../export", "/srv/./export", "/a b", "")
         ),
         (
             {"server": "files.lab", "export": "/e", "path": "/mnt", "options": ["hard,intr"]},
@@ -148,6 +155,11 @@ def test_must_unmount(load_module: Callable[[str], ModuleType], mount: Mount, cu
 )
 def test_wrong_input(entry: dict[str, Any], message: str) -> None:
     assert nfs_mounts.errors([entry]) == [message]
+
+
+@pytest.mark.parametrize("export", ["/", "/export", "/srv/export.d/..jobs"])
+def test_an_export_as_the_kernel_writes_it(export: str) -> None:
+    assert nfs_mounts.errors([{"server": "files.lab", "export": export, "path": "/mnt"}]) == []
 
 
 def test_a_path_twice_is_wrong_and_an_absent_one_needs_no_server() -> None:
