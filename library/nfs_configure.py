@@ -13,9 +13,12 @@ description:
   - What is mounted is read from C(/proc) alone. Looking at the mount point, as M(ansible.posix.mount) does, hangs for
     as long as the server of a hard mount is dead. Mounting and unmounting run at the same time for all
     mounts and are given up after O(timeout) seconds.
-  - A mount that is right is not touched, whether its server answers or not.
+  - A mount that is right is not touched, whether its server answers or not. But one below a path that is unmounted is
+    unmounted before, and mounted again.
   - A container that has the mount keeps it when the host unmounts it, and would go on with the old file system. So the
     mount counts as busy until the container ends.
+  - So it does while a unit runs that requires it (C(RequiresMountsFor)). systemd would stop the unit with
+    the mount, and nobody would start it again.
   - Lines of C(/etc/fstab) for NFS at a path of the list are removed.
   - A path where something else than NFS is mounted, or that leads through a symbolic link, is an error, and nothing is
     changed.
@@ -62,6 +65,7 @@ options:
     description:
       - Detach a mount that is busy, or whose server is dead. Programs that use it keep what they have open; what they
         have not written yet may be lost.
+      - Units that require the mount are stopped, and not started again.
     type: bool
     default: false
   timeout:
@@ -195,19 +199,32 @@ def keepers(path: str, current: Current) -> list[str]:
     return programs(uses)
 
 
-def unmount(mounts: list[Mount], current: Current, lazy: bool, timeout: int) -> dict[str, str]:
-    """Stop the mounts side by side. Those that cannot be stopped, with the reason."""
+def in_use(mounts: list[Mount], current: Current) -> dict[str, str]:
+    """Those that would be taken away from somebody without a complaint of the kernel, with who it is."""
     reasons: dict[str, str] = {}
-    for mount in [] if lazy else mounts:
-        kept = keepers(mount.path, current)
-        if kept:
-            reasons[mount.path] = f"used by {', '.join(kept)}"
-    mounts = [mount for mount in mounts if mount.path not in reasons]
-    units = [f"{mount.unit}.{kind}" for mount in mounts for kind in ("automount", "mount")]
-    if mounts:
-        systemd.run(["systemctl", "stop", "--no-block", *units])
+    going = nfs_mounts.going(mounts, current)
+    back_again = {unit for mount in going for unit in names(mount)}
+    for mount in going:
+        inner = [path for path in reasons if nfs_mounts.is_below(path, mount.path)]
+        units = [unit for unit in systemd.stopped_with(*names(mount)) if unit not in back_again]
+        found = inner or [*keepers(mount.path, current), *units]
+        if found:
+            reasons[mount.path] = f"used by {', '.join(found)}"
+    return reasons
+
+
+def names(mount: Mount) -> list[str]:
+    return [f"{mount.unit}.automount", f"{mount.unit}.mount"]
+
+
+def unmount(mounts: list[Mount], current: Current, lazy: bool, timeout: int) -> dict[str, str]:
+    """Stop side by side those that have to go. Those that cannot be stopped, with the reason."""
+    reasons = {} if lazy else in_use(mounts, current)
+    going = nfs_mounts.going([mount for mount in mounts if mount.path not in reasons], current)
+    if going:
+        systemd.run(["systemctl", "stop", "--no-block", *(unit for mount in going for unit in names(mount))])
     deadline = time.monotonic() + timeout + 2
-    for mount in mounts:
+    for mount in going:
         path = mount.path
         idle = systemd.wait_until(lambda unit=mount.unit: not working(f"{unit}.mount"), deadline)
         if read().at(path) is None:
@@ -281,8 +298,7 @@ def start(mounts: list[Mount], timeout: int) -> dict[str, str]:
 
 def apply(mounts: list[Mount], current: Current, lazy: bool, timeout: int) -> list[str]:
     """Unmount what goes or changes, write the units, mount the rest. One that fails does not stop the others."""
-    going = [mount for mount in mounts if must_unmount(mount, current)]
-    failed = unmount(going, current, lazy, timeout)
+    failed = unmount(mounts, current, lazy, timeout)
     rest = [mount for mount in mounts if mount.path not in failed]
     write(rest, current)
     failed |= start(rest, timeout)
@@ -290,18 +306,6 @@ def apply(mounts: list[Mount], current: Current, lazy: bool, timeout: int) -> li
         if not mount.present:
             systemd.run(["rmdir", "--ignore-fail-on-non-empty", mount.path], 5)
     return list(failed.values())
-
-
-def must_unmount(mount: Mount, current: Current) -> bool:
-    """Does the mount go away, or come back with another source or other options? NFS takes neither in a remount."""
-    found = current.at(mount.path)
-    if not mount.present:
-        return found is not None or current.waits_at(mount.path)
-    before = {name: text for name, text in current.units.items() if name.startswith(f"{mount.unit}.")}
-    differs: bool = nfs_mounts.describe(before) != nfs_mounts.describe(mount.units)
-    return (found is not None and (differs or found.source != mount.source)) or (
-        differs and current.waits_at(mount.path)
-    )
 
 
 def main() -> None:
@@ -349,8 +353,8 @@ def main() -> None:
     changes = nfs_mounts.plan(mounts, current, parameters["idmap_domain"])
     touched = {change["path"] for change in changes if change["path"]}
     if changes and not module.check_mode:
-        known = {mount.path: mount for mount in mounts}
-        todo = [known.get(path) or Mount("", "", path, (), present=False) for path in sorted(touched)]
+        todo = [mount for mount in nfs_mounts.with_strays(mounts, current) if mount.path in touched]
+        todo.sort(key=lambda mount: mount.path)  # the outer before what is below it
         failed = apply(todo, current, parameters["lazy_unmount"], parameters["timeout"]) if todo else []
         if any(change["name"] == "idmapd domain" for change in changes):
             durable.replace(ROOT / IDMAPD, nfs_mounts.idmapd_with(current.idmapd, parameters["idmap_domain"]))

@@ -171,16 +171,22 @@ def errors(mounts: Iterable[dict[str, Any]]) -> list[str]:
     return found
 
 
-def plan(mounts: list[Mount], current: Current, domain: str = "") -> list[Change]:
-    """What differs, by path. Our units for paths that the list does not name go, as those with state absent."""
-    changes: list[Change] = []
+def with_strays(mounts: list[Mount], current: Current) -> list[Mount]:
+    """The list, and as absent what our units mount at paths that it does not name."""
     named = {mount.path for mount in mounts}
-    strays = [
-        Mount("", "", path, (), present=False)
-        for path in sorted({setting(text, "Where") for text in current.units.values()} - named)
-    ]
-    for mount in [*mounts, *strays]:
+    strays = sorted({setting(text, "Where") for text in current.units.values()} - named)
+    return [*mounts, *(Mount("", "", path, (), present=False) for path in strays)]
+
+
+def plan(mounts: list[Mount], current: Current, domain: str = "") -> list[Change]:
+    """What differs, by path, and what is mounted again as it is below a mount that goes."""
+    changes: list[Change] = []
+    mounts = with_strays(mounts, current)
+    for mount in mounts:
         changes += plan_mount(mount, current)
+    for mount in reversed(going(mounts, current)):
+        if mount.present and not must_unmount(mount, current):
+            changes.append({"name": f"{mount.path} remounted", "path": mount.path, "before": False, "after": True})
     if domain and idmapd_with(current.idmapd, domain) != current.idmapd:
         changes.append(
             {"name": "idmapd domain", "path": None, "before": idmapd_domain(current.idmapd), "after": domain}
@@ -213,6 +219,35 @@ def plan_mount(mount: Mount, current: Current) -> list[Change]:
     if found or not mount.automount:
         compare("mounted", found.source if found else None, mount.source)
     return changes
+
+
+def must_unmount(mount: Mount, current: Current) -> bool:
+    """Does the mount go away, or come back with another source or other options? NFS takes neither in a remount."""
+    found = current.at(mount.path)
+    if not mount.present:
+        return found is not None or current.waits_at(mount.path)
+    before = {name: text for name, text in current.units.items() if name.startswith(f"{mount.unit}.")}
+    differs = describe(before) != describe(mount.units)
+    return (found is not None and (differs or found.source != mount.source)) or (
+        differs and current.waits_at(mount.path)
+    )
+
+
+def is_below(path: str, outer: str) -> bool:
+    return path.startswith(f"{outer}/")
+
+
+def going(mounts: list[Mount], current: Current) -> list[Mount]:
+    """Those that are unmounted, the inner before the outer: what goes, and what is mounted below that."""
+    outers = [mount.path for mount in mounts if plan_mount(mount, current) and must_unmount(mount, current)]
+
+    def goes(mount: Mount) -> bool:
+        if mount.path in outers:
+            return True
+        is_there = current.at(mount.path) is not None or current.waits_at(mount.path)
+        return is_there and any(is_below(mount.path, outer) for outer in outers)
+
+    return sorted(filter(goes, mounts), key=lambda mount: mount.path, reverse=True)
 
 
 def describe(units: dict[str, str]) -> str | None:

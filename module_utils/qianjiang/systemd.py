@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import subprocess
 import tempfile
@@ -15,6 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 TIMED_OUT = 124
+# Properties that name units which are stopped with the unit
+STOPPED_WITH = ("RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf")
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,23 @@ def show(unit: str, *properties: str) -> dict[str, str]:
     """Properties of a unit, from the manager's memory."""
     answer = run(["systemctl", "show", unit, f"--property={','.join(properties)}"])
     return dict(line.split("=", 1) for line in answer.output.splitlines() if "=" in line)
+
+
+def stopped_with(*units: str) -> list[str]:
+    """Active units that systemd stops with these, as they require them.
+
+    Without targets, which run nothing, and mounts without a unit file, as the kernel makes them below an NFS export.
+    """
+    found = []
+    seen = list(units)
+    for unit in seen:  # it grows
+        state = show(unit, "ActiveState", "FragmentPath", *STOPPED_WITH)
+        runs = state.get("ActiveState") not in {"inactive", "failed"} and not unit.endswith(".target")
+        if unit not in units and runs and state.get("FragmentPath"):
+            found.append(unit)
+        for name in STOPPED_WITH:
+            seen += [other for other in shlex.split(state.get(name, "")) if other not in seen]
+    return found
 
 
 def journal(unit: str, since: float) -> list[str]:

@@ -19,6 +19,16 @@ ABSENT = Mount("", "", "/mnt/shared", (), present=False)
 MOUNTED = Mounted("files.lab:/export", "/mnt/shared", "nfs4")
 WAITING = Mounted("systemd-1", "/mnt/later", "autofs")
 RIGHT = Current(units=SHARED.units, enabled=frozenset({"mnt-shared.mount"}), mounted=(MOUNTED,))
+SOFT = Mount("files.lab", "/export", "/mnt/shared", ("soft",))
+MODELS = Mount("files.lab", "/models", "/mnt/shared/models", ("hard",))
+ON_DEMAND = Mount("files.lab", "/models", "/mnt/shared/models", ("hard",), automount=True)
+BESIDE = Mount("files.lab", "/models", "/mnt/shared-models", ("hard",))
+
+
+def with_one_more(mount: Mount, *mounted: Mounted) -> Current:
+    """The host that is right, and another mount of the list."""
+    return Current(RIGHT.units | mount.units, RIGHT.enabled | {mount.entry}, (MOUNTED, *mounted))
+
 
 PLANS = [
     pytest.param([], Current(), [], id="nothing wanted, nothing there"),
@@ -83,6 +93,48 @@ PLANS = [
     pytest.param([ABSENT], Current(mounted=(MOUNTED,)), ["/mnt/shared mounted"], id="absent, mounted by others"),
     pytest.param([], RIGHT, ["/mnt/shared unit", "/mnt/shared mounted"], id="gone from the list"),
     pytest.param([], Current(mounted=(MOUNTED,)), [], id="mounts of others are left alone"),
+    pytest.param(
+        [SHARED, MODELS],
+        with_one_more(MODELS, Mounted(MODELS.source, MODELS.path, "nfs4")),
+        [],
+        id="one below another, right already",
+    ),
+    pytest.param(
+        [MODELS, SOFT],
+        with_one_more(MODELS, Mounted(MODELS.source, MODELS.path, "nfs4")),
+        ["/mnt/shared unit", "/mnt/shared/models remounted"],
+        id="below one that changes",
+    ),
+    pytest.param(
+        [MODELS],
+        with_one_more(MODELS, Mounted(MODELS.source, MODELS.path, "nfs4")),
+        ["/mnt/shared unit", "/mnt/shared mounted", "/mnt/shared/models remounted"],
+        id="below one that leaves the list",
+    ),
+    pytest.param(
+        [SOFT, ON_DEMAND],
+        with_one_more(ON_DEMAND, Mounted("systemd-1", ON_DEMAND.path, "autofs")),
+        ["/mnt/shared unit", "/mnt/shared/models remounted"],
+        id="an automount below one that changes",
+    ),
+    pytest.param(
+        [SOFT],
+        with_one_more(MODELS, Mounted(MODELS.source, MODELS.path, "nfs4")),
+        ["/mnt/shared unit", "/mnt/shared/models unit", "/mnt/shared/models mounted"],
+        id="both go",
+    ),
+    pytest.param(
+        [SOFT, BESIDE],
+        with_one_more(BESIDE, Mounted(BESIDE.source, BESIDE.path, "nfs4")),
+        ["/mnt/shared unit"],
+        id="beside one that changes",
+    ),
+    pytest.param(
+        [Mount("files.lab", "/export", "/mnt/shared", SHARED.options, timeout=5), MODELS],
+        with_one_more(MODELS, Mounted(MODELS.source, MODELS.path, "nfs4")),
+        ["/mnt/shared unit"],
+        id="below one that changes and stays mounted",
+    ),
 ]
 
 
@@ -120,8 +172,8 @@ def test_a_change_tells_before_and_after() -> None:
         pytest.param(ABSENT, Current(units=RIGHT.units), False, id="absent, not mounted"),
     ],
 )
-def test_must_unmount(load_module: Callable[[str], ModuleType], mount: Mount, current: Current, expected: bool) -> None:
-    assert load_module("nfs_configure").must_unmount(mount, current) is expected
+def test_must_unmount(mount: Mount, current: Current, expected: bool) -> None:
+    assert nfs_mounts.must_unmount(mount, current) is expected
 
 
 @pytest.mark.parametrize(
@@ -222,6 +274,7 @@ class Host:
         self.root = root
         self.calls: list[list[str]] = []
         self.dead = False
+        self.units: dict[str, dict[str, str]] = {}
         (root / "etc/systemd/system/remote-fs.target.wants").mkdir(parents=True)
         (root / "proc/self/ns").mkdir(parents=True)
         (root / "proc/self/ns/mnt").symlink_to("mnt:[1]")
@@ -229,7 +282,7 @@ class Host:
         self.mounts.write_text(ROOT)
         monkeypatch.setattr(module, "ROOT", root)
         monkeypatch.setattr(systemd, "run", self.run)
-        monkeypatch.setattr(systemd, "show", lambda *_arguments: {"ActiveState": "active", "Job": "0"})
+        monkeypatch.setattr(systemd, "show", self.show)
         monkeypatch.setattr(systemd, "journal", lambda *_arguments: ["mount.nfs: Connection timed out"])
 
     def unit(self, name: str) -> Path:
@@ -245,10 +298,23 @@ class Host:
             for name in command[3:]:
                 text = self.unit(name).read_text()
                 what, where = nfs_mounts.setting(text, "What"), nfs_mounts.setting(text, "Where")
-                self.mount(what, where)
-        elif (action == "stop" and not self.dead) or command[0] == "umount":
-            self.mounts.write_text(ROOT)
+                if not Current(mounted=nfs_mounts.parse_mounts(self.mounts.read_text())).at(where):
+                    self.mount(what, where)
+        elif action == "stop" and not self.dead:
+            paths = [mount.path for mount in nfs_mounts.parse_mounts(self.mounts.read_text())]
+            self.unmount({path for path in paths if f"{nfs_mounts.unit_name(path)}.mount" in command})
+        elif command[0] == "umount":
+            self.unmount({command[-1]})
         return systemd.Answer(0, "")
+
+    def show(self, unit: str, *_properties: str) -> dict[str, str]:
+        return {"ActiveState": "active", "Job": "0"} | self.units.get(unit, {})
+
+    def unmount(self, paths: set[str]) -> None:
+        """Also what is below: a mount requires the mount that it is in."""
+        lines = self.mounts.read_text().splitlines(keepends=True)
+        gone = tuple(f"{path}/" for path in paths)
+        self.mounts.write_text("".join(line for line in lines if not f"{line.split()[4]}/".startswith(gone)))
 
     def mount(self, source: str, path: str, fstype: str = "nfs4") -> None:
         self.mounts.write_text(f"{self.mounts.read_text()}40 22 0:50 / {path} rw shared:9 - {fstype} {source} rw\n")
@@ -442,6 +508,122 @@ def test_a_mount_that_a_container_has_stays_and_its_programs_are_named(
     assert "stop" not in [call[1] for call in host.calls]
     assert (host.unit("mnt-shared.mount").read_text(), host.mounts.read_text()) == before
     assert run_module(module, capsys, mounts=mounts, lazy_unmount=True)["changed"] is True
+
+
+INNER = {"server": "files.lab", "export": "/models", "path": "/mnt/shared/models", "options": ["hard"]}
+OUTER_CHANGED = [INNER, {**ENTRY, "options": ["soft"]}]
+
+
+@pytest.mark.parametrize("mounts", [OUTER_CHANGED, [INNER]], ids=["it changes", "it goes"])
+def test_what_is_below_a_mount_goes_before_it_and_comes_back(
+    host: Host, module: ModuleType, capsys: pytest.CaptureFixture[str], mounts: list[dict[str, Any]]
+) -> None:
+    run_module(module, capsys, mounts=[ENTRY, INNER])
+    host.units = {
+        "mnt-shared.mount": {"RequiredBy": "mnt-shared-models.mount"},
+        "mnt-shared-models.mount": {"FragmentPath": "/etc/systemd/system/mnt-shared-models.mount"},
+    }
+    planned = run_module(module, capsys, check=True, mounts=mounts)
+    host.calls.clear()
+
+    done = run_module(module, capsys, mounts=mounts)
+
+    assert done["changes"] == planned["changes"]
+    assert {"name": "/mnt/shared/models remounted", "path": INNER["path"], "before": False, "after": True} in done[
+        "changes"
+    ]
+    (stop,) = (call for call in host.calls if call[1] == "stop")
+    assert stop.index("mnt-shared-models.mount") < stop.index("mnt-shared.mount")
+    (start,) = (call[3:] for call in host.calls if call[1] == "start")
+    assert start == ["mnt-shared.mount", "mnt-shared-models.mount"][-len(mounts) :]
+    mounted = {mount.path for mount in nfs_mounts.parse_mounts(host.mounts.read_text())}
+    assert mounted == {"/", *(mount["path"] for mount in mounts)}
+    assert run_module(module, capsys, mounts=mounts)["changed"] is False
+
+
+REGISTRY = {"docker-registry.service": {"FragmentPath": "/lib/systemd/system/docker-registry.service"}}
+# An old line of /etc/fstab makes the target require the mount
+TARGET = {"FragmentPath": "/lib/systemd/system/remote-fs.target"}
+
+
+@pytest.mark.parametrize(
+    "units",
+    [
+        pytest.param({"mnt-shared.mount": {"RequiredBy": "docker-registry.service"}}, id="requires it"),
+        pytest.param({"mnt-shared.mount": {"BoundBy": "docker-registry.service"}}, id="is bound to it"),
+        pytest.param({"mnt-shared.automount": {"RequiredBy": "docker-registry.service"}}, id="requires its automount"),
+        pytest.param(
+            {
+                "mnt-shared.mount": {"RequiredBy": "idle.service remote-fs.target"},
+                "idle.service": {"ActiveState": "inactive", "FragmentPath": "/etc/systemd/system/idle.service"},
+                "remote-fs.target": TARGET | {"RequiredBy": "docker-registry.service"},
+            },
+            id="requires what requires it",
+        ),
+    ],
+)
+def test_a_mount_that_a_running_unit_requires_stays_and_the_unit_is_named(
+    host: Host, module: ModuleType, capsys: pytest.CaptureFixture[str], units: dict[str, dict[str, str]]
+) -> None:
+    run_module(module, capsys, mounts=[ENTRY, INNER])
+    before = host.unit("mnt-shared.mount").read_text(), host.mounts.read_text()
+    host.units = REGISTRY | units
+    host.calls.clear()
+
+    result = run_module(module, capsys, mounts=OUTER_CHANGED)
+
+    assert result["msg"] == (
+        "/mnt/shared: cannot be unmounted: used by docker-registry.service. End what uses it, or set lazy_unmount"
+    )
+    assert "stop" not in [call[1] for call in host.calls]
+    assert (host.unit("mnt-shared.mount").read_text(), host.mounts.read_text()) == before
+    assert run_module(module, capsys, mounts=OUTER_CHANGED, lazy_unmount=True)["changed"] is True
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        pytest.param({"remote-fs.target": TARGET}, id="a target"),
+        pytest.param({"idle.service": {"ActiveState": "inactive", "FragmentPath": "/x"}}, id="a unit that is stopped"),
+        pytest.param({"broken.service": {"ActiveState": "failed", "FragmentPath": "/x"}}, id="a unit that failed"),
+        pytest.param({"mnt-shared-more.mount": {}}, id="what the kernel mounted below an export"),
+    ],
+)
+def test_what_systemd_may_stop_with_a_mount(
+    host: Host, module: ModuleType, capsys: pytest.CaptureFixture[str], unit: dict[str, dict[str, str]]
+) -> None:
+    run_module(module, capsys, mounts=[ENTRY])
+    host.units = unit | {"mnt-shared.mount": {"RequiredBy": " ".join(unit)}}
+
+    assert "failed" not in run_module(module, capsys, mounts=[])
+
+
+def test_what_is_used_below_a_mount_keeps_both(
+    host: Host, module: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_module(module, capsys, mounts=[ENTRY, INNER])
+    host.units = REGISTRY | {"mnt-shared-models.mount": {"RequiredBy": "docker-registry.service"}}
+    host.calls.clear()
+
+    result = run_module(module, capsys, mounts=OUTER_CHANGED)
+
+    assert result["msg"] == (
+        "/mnt/shared/models: cannot be unmounted: used by docker-registry.service. End what uses it, or set"
+        " lazy_unmount; /mnt/shared: cannot be unmounted: used by /mnt/shared/models. End what uses it, or set"
+        " lazy_unmount"
+    )
+    assert "stop" not in [call[1] for call in host.calls]
+
+
+def test_names_of_units_are_read_as_systemctl_quotes_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = {
+        "a.mount": 'ActiveState=active\nRequiredBy="a-my\\\\x2ddata.mount" b.service\nBoundBy=\n',
+        "a-my\\x2ddata.mount": "ActiveState=active\nFragmentPath=/x\nRequiredBy=b.service a.mount\n",
+        "b.service": "ActiveState=reloading\nFragmentPath=/x\nRequiredBy=\n",
+    }
+    monkeypatch.setattr(systemd, "run", lambda command: systemd.Answer(0, shown[command[2]]))
+
+    assert systemd.stopped_with("a.mount") == ["a-my\\x2ddata.mount", "b.service"]
 
 
 @pytest.mark.parametrize(
