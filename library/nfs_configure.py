@@ -358,8 +358,10 @@ def main() -> None:
         failed = apply(todo, current, parameters["lazy_unmount"], parameters["timeout"]) if todo else []
         if any(change["name"] == "idmapd domain" for change in changes):
             durable.replace(ROOT / IDMAPD, nfs_mounts.idmapd_with(current.idmapd, parameters["idmap_domain"]))
-            # The kernel remembers names of the old domain
-            systemd.run(["nfsidmap", "-c"])
+            # The kernel remembers names of the old domain, where there was an NFS client
+            nfsidmap = module.get_bin_path("nfsidmap")
+            if nfsidmap:
+                systemd.run([nfsidmap, "-c"])
         if failed:
             module.fail_json(msg="; ".join(failed), changes=changes)
     module.exit_json(

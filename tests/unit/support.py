@@ -11,6 +11,8 @@ from typing import Any, cast
 from ansible.module_utils.qianjiang.catalogue import normalise
 from ansible.module_utils.qianjiang.release import configuration_hash
 from ansible.module_utils.qianjiang.service_state import Owned
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,6 +26,14 @@ def load(path: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def rendered(role: str, text: str, facts: dict[str, Any], **variables: Any) -> Any:
+    """What a template of the role is on a host with these facts."""
+    known: dict[str, Any] = {"ansible_facts": facts}
+    for file in ("defaults/main.yml", "vars/main.yml"):
+        known |= DataLoader().load_from_file(str(ROOT / "roles" / role / file), trusted_as_template=True)
+    return Templar(loader=DataLoader(), variables=known | variables).template(trust_as_template(text))
 
 
 NODES = {"hangzhou": ["h1", "h2"], "shanghai": ["s1"]}

@@ -5,15 +5,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from ansible.modules import find
-from ansible.parsing.dataloader import DataLoader
-from ansible.template import Templar, trust_as_template
 
+import support
 from support import ROOT
 
 ROLE = ROOT / "roles/docker_engine"
@@ -26,14 +26,7 @@ DEBIAN = {
     "service_mgr": "systemd",
 }
 ROCKY = DEBIAN | {"distribution": "Rocky", "distribution_major_version": "9", "os_family": "RedHat"}
-
-
-def rendered(text: str, facts: dict[str, Any], **variables: Any) -> Any:
-    """The template's value on a host with these facts."""
-    known: dict[str, Any] = {"ansible_facts": facts}
-    for file in ("defaults/main.yml", "vars/main.yml"):
-        known |= DataLoader().load_from_file(str(ROLE / file), trusted_as_template=True)
-    return Templar(loader=DataLoader(), variables=known | variables).template(trust_as_template(text))
+rendered = partial(support.rendered, "docker_engine")
 
 
 def tasks(file: str) -> dict[str, Any]:

@@ -274,6 +274,7 @@ class Host:
         self.root = root
         self.calls: list[list[str]] = []
         self.dead = False
+        self.nfsidmap: str | None = "/usr/sbin/nfsidmap"
         self.units: dict[str, dict[str, str]] = {}
         (root / "etc/systemd/system/remote-fs.target.wants").mkdir(parents=True)
         (root / "proc/self/ns").mkdir(parents=True)
@@ -281,6 +282,7 @@ class Host:
         self.mounts = root / "proc/self/mountinfo"
         self.mounts.write_text(ROOT)
         monkeypatch.setattr(module, "ROOT", root)
+        monkeypatch.setattr(module.AnsibleModule, "get_bin_path", lambda *_arguments: self.nfsidmap)
         monkeypatch.setattr(systemd, "run", self.run)
         monkeypatch.setattr(systemd, "show", self.show)
         monkeypatch.setattr(systemd, "journal", lambda *_arguments: ["mount.nfs: Connection timed out"])
@@ -290,6 +292,8 @@ class Host:
 
     def run(self, command: list[str], timeout: float = 30) -> systemd.Answer:  # noqa: ARG002
         self.calls.append(command)
+        if Path(command[0]).name == "nfsidmap" and not self.nfsidmap:
+            raise FileNotFoundError(command[0])
         action = command[1]
         if action == "enable":
             for name in command[2:]:
@@ -508,6 +512,19 @@ def test_a_mount_that_a_container_has_stays_and_its_programs_are_named(
     assert "stop" not in [call[1] for call in host.calls]
     assert (host.unit("mnt-shared.mount").read_text(), host.mounts.read_text()) == before
     assert run_module(module, capsys, mounts=mounts, lazy_unmount=True)["changed"] is True
+
+
+@pytest.mark.parametrize("nfsidmap", ["/usr/sbin/nfsidmap", None])
+def test_names_of_the_old_domain_are_forgotten_where_there_may_be_some(
+    host: Host, module: ModuleType, capsys: pytest.CaptureFixture[str], nfsidmap: str | None
+) -> None:
+    host.nfsidmap = nfsidmap
+
+    result = run_module(module, capsys, idmap_domain="lab")
+
+    assert [change["name"] for change in result["changes"]] == ["idmapd domain"]
+    assert (host.root / "etc/idmapd.conf").read_text() == "[General]\nDomain = lab\n\n"
+    assert host.calls == ([[nfsidmap, "-c"]] if nfsidmap else [])
 
 
 INNER = {"server": "files.lab", "export": "/models", "path": "/mnt/shared/models", "options": ["hard"]}
