@@ -136,6 +136,32 @@ def test_a_check_of_a_bare_host_names_the_packages_and_asks_no_manager(facts: di
     assert tasks_that_run("install.yml", facts, check=False, **known) == ["Add Docker's repository", INSTALL]
 
 
+# Docker's own packages have epochs that differ: 3 for the engine, 1 for its client
+@pytest.mark.parametrize(
+    "version", ["27.4.1-1.el9", "27.4.*", "3:27.4.1-1.el9", "1:27.4.1-1.el9", "3:27.4.*", "*:27.4.*"]
+)
+def test_a_version_of_dnf_may_have_its_epoch_or_not(version: str) -> None:
+    known = {"docker_engine_source": "docker", "docker_engine_version": version}
+    engine = {name: [{"version": "27.4.1-1.el9", "hold": True}] for name in ("docker-ce", "docker-ce-cli")}
+    others = ["containerd.io", "python3-docker", "python3-dnf-plugin-versionlock"]
+    right = ROCKY | {"packages": engine | {name: [{"version": "1"}] for name in others}}
+    asked_for = tasks("packages-RedHat.yml")["Install the engine's packages"]["ansible.builtin.dnf"]["name"]
+
+    assert rendered("{{ __docker_engine_missing + __docker_engine_to_move }}", right, **known) == []
+    plain = version.rpartition(":")[2]
+    assert rendered(asked_for, ROCKY, **known)[:2] == [f"docker-ce-{plain}", f"docker-ce-cli-{plain}"]
+
+
+@pytest.mark.parametrize(("version", "missing"), [("5:26.1.*", False), ("5:27.*", True), ("4:26.1.*", True)])
+def test_a_version_of_apt_keeps_its_epoch(version: str, missing: bool) -> None:
+    installed = ["docker-ce", "docker-ce-cli", "containerd.io", "python3-docker"]
+    facts = DEBIAN | {"packages": {name: [{"version": "5:26.1.3-1~debian.12~bookworm"}] for name in installed}}
+    known = {"docker_engine_source": "docker", "docker_engine_version": version}
+
+    found = [f"docker-ce={version}", f"docker-ce-cli={version}"] if missing else []
+    assert rendered("{{ __docker_engine_missing }}", facts, **known) == found
+
+
 def test_what_holds_a_version_is_installed_with_it() -> None:
     known = {"docker_engine_source": "docker", "docker_engine_version": "26.1.*"}
 
