@@ -255,9 +255,10 @@ def write(mounts: list[Mount], current: Current) -> None:
             file = ROOT / UNITS / name
             text = mount.units.get(name)
             if text is None:
+                # The unit file last: it is what a run after a killed one knows the rest by
+                (ROOT / WANTS / name).unlink(missing_ok=True)
                 if name in current.units:
                     file.unlink(missing_ok=True)
-                (ROOT / WANTS / name).unlink(missing_ok=True)
             elif current.units.get(name) != text:
                 durable.replace(file, text)
         if mount.present:

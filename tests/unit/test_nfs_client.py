@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+import yaml
 
 import support
 
@@ -30,3 +31,20 @@ def test_the_client_is_installed_where_it_is_used(variables: dict[str, Any], mis
     assert rendered("{{ __nfs_client_missing }}", DEBIAN, **variables) == missing
     installed = DEBIAN | {"packages": {"nfs-common": [{"version": "1"}]}}
     assert rendered("{{ __nfs_client_missing }}", installed, **variables) == []
+
+
+@pytest.mark.parametrize(
+    ("units", "runs"),
+    [
+        (["mnt-shared.mount"], True),
+        # What a run that was killed while it removed both has left
+        (["mnt-later.automount"], True),
+        (["docker-registry-collect.timer"], False),
+        ([], False),
+    ],
+)
+def test_an_empty_list_runs_the_module_where_units_are_left(units: list[str], runs: bool) -> None:
+    text = (support.ROOT / "roles/nfs_client/tasks/main.yml").read_text(encoding="utf-8")
+    (when,) = (task["when"] for task in yaml.safe_load(text) if task["name"] == "Bring the mounts to the list")
+
+    assert rendered(f"{{{{ {when} }}}}", DEBIAN | {"managed_units": units}) is runs

@@ -527,6 +527,35 @@ def test_names_of_the_old_domain_are_forgotten_where_there_may_be_some(
     assert host.calls == ([[nfsidmap, "-c"]] if nfsidmap else [])
 
 
+@pytest.mark.parametrize("survived", range(4))
+def test_a_run_killed_while_it_removes_units_is_finished_by_the_next(
+    host: Host,
+    module: ModuleType,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    survived: int,
+) -> None:
+    run_module(module, capsys, mounts=[{**ENTRY, "automount": True}])
+    unlink, unlinked = Path.unlink, []
+
+    def killed(path: Path, missing_ok: bool = False) -> None:
+        if len(unlinked) == survived:
+            raise KeyboardInterrupt
+        unlinked.append(path)
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run_module(module, capsys, mounts=[])
+    monkeypatch.setattr(Path, "unlink", unlink)
+
+    # The role runs the module as long as there is a unit of ours
+    if list(host.unit("").glob("*mount")):
+        run_module(module, capsys, mounts=[])
+
+    assert list(host.unit("").glob("**/*mount")) == []
+
+
 INNER = {"server": "files.lab", "export": "/models", "path": "/mnt/shared/models", "options": ["hard"]}
 OUTER_CHANGED = [INNER, {**ENTRY, "options": ["soft"]}]
 
