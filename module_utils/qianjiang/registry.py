@@ -133,7 +133,8 @@ class RegistryClient:
         # whoever runs this must not change where the password goes.
         self._session.trust_env = False
         if username is not None and password is not None:
-            self._session.auth = (username, password)
+            # As text they would be sent as Latin-1; htpasswd, the engine and skopeo speak UTF-8
+            self._session.auth = requests.auth.HTTPBasicAuth(username.encode(), password.encode())
 
     def head_manifest(self, repository: str, reference: str) -> str | None:
         """The digest of the manifest under a tag or digest; None when it is not there."""

@@ -40,6 +40,7 @@ class FakeRegistry:
     answers: list[int] = dataclasses.field(default_factory=list)  # statuses to give first, instead of the truth
     header_digest: str | None = None  # a digest to claim, whatever the content
     refuse_delete: bool = False
+    password: str = PASSWORD
 
     def blob(self, repository: str, data: bytes) -> dict[str, object]:
         self.blobs.setdefault(repository, {})[digest_of(data)] = data
@@ -67,8 +68,6 @@ class FakeRegistry:
 
 
 def _handler(registry: FakeRegistry) -> type[BaseHTTPRequestHandler]:
-    authorization = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -87,6 +86,7 @@ def _handler(registry: FakeRegistry) -> type[BaseHTTPRequestHandler]:
         def handle_any(self) -> None:
             sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             registry.requests.append(f"{self.command} {self.path}")
+            authorization = "Basic " + base64.b64encode(f"{USER}:{registry.password}".encode()).decode()
             if self.headers.get("Authorization") != authorization:
                 self.answer(401, b'{"errors":[{"code":"UNAUTHORIZED"}]}', WWW_Authenticate='Basic realm="lab"')
             elif registry.answers:

@@ -135,6 +135,12 @@ def test_wrong_password(registry: FakeRegistry, certificate: tuple[Path, Path]) 
         RegistryClient(registry.address, None, None, str(certificate[0])).head_manifest("webui", "latest")
 
 
+def test_a_password_beyond_ascii(registry: FakeRegistry, certificate: tuple[Path, Path]) -> None:
+    registry.password = "s3crét-密"
+    client = RegistryClient(registry.address, USER, registry.password, str(certificate[0]))
+    assert client.head_manifest("webui", "latest") is None
+
+
 def test_untrusted_certificate(registry: FakeRegistry, tmp_path: Path) -> None:
     other, _ = write_certificate(tmp_path)
     with pytest.raises(RegistryError) as error:
