@@ -16,7 +16,7 @@ description:
     images' digests and the platform. Times, owners and other mode bits do not count; files are sent as 0644 or 0755.
   - Everything the build takes from elsewhere must be pinned. An image (C(FROM), C(COPY --from),
     C(RUN --mount=from=)) or frontend (C(# syntax=), C(BUILDKIT_SYNTAX)) that is not named by digest, and C(ADD) of
-    a URL without C(--checksum), are errors.
+    a URL without C(--checksum=sha256:…), are errors.
   - BuildKit builds where the Docker client and the engine have it (Docker 23 and later need the buildx plugin for
     that), else the classic builder.
 attributes:
@@ -229,7 +229,8 @@ class ImageBuild:
         self.folder = Path(self.params["path"])
         self.engine = connect()
         self.found = entries(self.folder, self.params["dockerfile"])
-        text = (self.folder / self.params["dockerfile"]).read_text(encoding="utf-8", errors="replace")
+        # Not read_text, which would make a line's end of each carriage return
+        text = (self.folder / self.params["dockerfile"]).read_bytes().decode(errors="replace")
         self.dockerfile = Dockerfile(text, self.params["dockerfile"])
         self.dockerfile.check(self.params["build_args"], self.params["target"])
         self.bases = self.dockerfile.bases(self.params["build_args"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Mapping
+from itertools import takewhile
 from typing import NamedTuple
 
 from ansible.module_utils.qianjiang.image_reference import ImageReferenceError, parse
@@ -21,9 +22,11 @@ PROXIES = frozenset(
 )
 _PREDEFINED = re.compile(r"BUILDKIT_\w+|SOURCE_DATE_EPOCH")
 _VARIABLE = re.compile(r"\$(?:\{(\w+)(?::([-+])([^}]*))?\}|(\w+))")
-_DIRECTIVE = re.compile(r"#\s*([A-Za-z]+)\s*=\s*(\S+)\s*$")
+_DIRECTIVE = re.compile(r"#\s*(\w+)\s*=\s*(\S+)")
 _HEREDOC = re.compile(r"(?:^|\s)\d*<<(-?)(['\"]?)([^\s<'\"]+)\2(?=\s|$)")
-_MOUNT_FROM = re.compile(r"--mount=(?:\S*,)?from=([^\s,]+)")
+_MOUNT_FROM = re.compile(r"--mount=(?:\S*,)?from=([^\s,]+)", re.IGNORECASE)
+_CHECKSUM = re.compile(r"--checksum=sha256:[0-9a-f]{64}")
+_URL = re.compile(r"(?:https?|git)://\S+|git@\S+")
 _LAYERS = ("RUN", "COPY", "ADD", "WORKDIR")  # what BuildKit counts as a step of its own
 
 
@@ -36,7 +39,7 @@ class DockerfileError(Exception):
 
 
 class Instruction(NamedTuple):
-    """One instruction: its first line's number, its keyword, and the rest with continuation lines joined."""
+    """One instruction: its first line's number, its keyword, and the rest with single spaces for all white space."""
 
     line: int
     keyword: str
@@ -51,7 +54,7 @@ class Instruction(NamedTuple):
         if self.keyword != "ONBUILD":
             return self
         keyword, _, value = self.value.partition(" ")
-        return Instruction(self.line, keyword.upper(), value.strip())
+        return Instruction(self.line, keyword.upper(), value)
 
 
 class Stage(NamedTuple):
@@ -72,7 +75,8 @@ class Dockerfile:
 
     def __init__(self, text: str, name: str = "Dockerfile") -> None:
         self.name = name
-        self._lines = text.removeprefix("\ufeff").splitlines()
+        # Not splitlines: a form feed or a lone carriage return ends no line of a Dockerfile
+        self._lines = [line.rstrip("\r") for line in text.removeprefix("\ufeff").split("\n")]
         self._directives = dict(self._read_directives())
         self.instructions = list(self._read_instructions())
         self.stages: list[Stage] = []
@@ -92,12 +96,10 @@ class Dockerfile:
                 errors.append(f"{self.name} line {instruction.line}: {instruction.keyword} before the first FROM")
         for image in self._images(build_args, errors):
             self._check_image(image, errors)
-        for instruction, value in self._additions(build_args):
-            if "--checksum=" not in instruction.value:
-                for url in re.findall(r"(?:https?|git)://\S+|git@\S+", value):
-                    hint = "put the file into the context, or add --checksum=sha256:<64 hex digits>"
-                    errors.append(f"{self.name} line {instruction.line}: ADD {url} is not pinned: {hint}")
-        declared = {name for i in self.instructions if i.keyword == "ARG" for name, _ in _arguments(i.value)}
+        for line, url in self._unpinned_urls(build_args):
+            hint = "put the file into the context, or add --checksum=sha256:<64 hex digits>"
+            errors.append(f"{self.name} line {line}: ADD {url} is not pinned: {hint}")
+        declared = {name for i in self.instructions if i.keyword == "ARG" for name, _ in _arguments(i)}
         for name in sorted(set(build_args) - declared - PROXIES):
             if not _PREDEFINED.fullmatch(name):
                 listed = ", ".join(sorted(declared)) or "none"
@@ -148,22 +150,24 @@ class Dockerfile:
         position = 0
         while position < len(self._lines):
             start = position + 1
-            parts: list[str] = []
+            text = ""
             while position < len(self._lines):
-                line = self._lines[position].strip()
+                line = self._lines[position].rstrip(" \t")
                 position += 1
-                if line.startswith("#") or (not line and parts):
+                if line.lstrip().startswith("#") or (text and not line.strip()):
                     continue  # comments and empty lines do not end a continuation
+                if line.endswith(escape * 2):  # Docker 20.10 goes on with the next line, later ones do not
+                    hint = "builders disagree whether the next line belongs to it; end it in one"
+                    raise DockerfileError([f"{self.name} line {position} ends in two {escape}: {hint}"])
+                text += line.removesuffix(escape)
                 if not line.endswith(escape):
-                    parts.append(line)
                     break
-                parts.append(line.removesuffix(escape).strip())
-            text = " ".join(filter(None, parts))
+            text = " ".join(text.split())
             if not text:
                 continue
             start = next(n for n in range(start, len(self._lines) + 1) if _begins(self._lines[n - 1]))
             keyword, _, value = text.partition(" ")
-            instruction = Instruction(start, keyword.upper(), value.strip())
+            instruction = Instruction(start, keyword.upper(), value)
             position = self._skip_heredocs(instruction, position)
             yield instruction
 
@@ -191,7 +195,7 @@ class Dockerfile:
         values: dict[str, str | None] = {}
         for instruction in self._before_first_stage():
             if instruction.keyword == "ARG":
-                for name, default in _arguments(instruction.value):
+                for name, default in _arguments(instruction):
                     values[name] = build_args.get(name, None if default is None else _expand(default, values, []))
         for index, stage in enumerate(self.stages):
             earlier = [known.name for known in self.stages[:index]]
@@ -222,16 +226,23 @@ class Dockerfile:
     def _at(self, line: int) -> str:
         return f"{self.name} line {line}"
 
-    def _additions(self, build_args: Mapping[str, str]) -> Iterator[tuple[Instruction, str]]:
-        """Each ADD, and what it says with the values of variables, of whatever stage: none is missed."""
-        values: dict[str, str | None] = {}
-        for instruction in self.instructions:
-            if instruction.keyword in ("ARG", "ENV"):
-                for name, default in _arguments(instruction.value):
-                    value = values.get(name) if default is None else _expand(default, values, [])
-                    values[name] = build_args.get(name, value) if instruction.keyword == "ARG" else value
-            elif instruction.triggered.keyword == "ADD":
-                yield instruction, _expand(instruction.value, values, [])
+    def _unpinned_urls(self, build_args: Mapping[str, str]) -> Iterator[tuple[int, str]]:
+        """What each ADD without a checksum takes from elsewhere, with its line."""
+        everywhere: dict[str, str | None] = {}  # of whatever stage, so that no URL is missed
+        scopes: list[dict[str, str | None]] = [{}]  # before the first stage, and each stage
+        for instruction in (written.triggered for written in self.instructions):
+            if instruction.keyword == "FROM":
+                scopes.append({})
+            elif instruction.keyword in ("ARG", "ENV"):
+                for name, default in _arguments(instruction):
+                    for known, outer in ((everywhere, everywhere), (scopes[-1], scopes[0])):
+                        value = outer.get(name) if default is None else _expand(default, known, [])
+                        known[name] = build_args.get(name, value) if instruction.keyword == "ARG" else value
+            elif instruction.keyword == "ADD":
+                flags = takewhile(lambda word: word.startswith("--"), instruction.value.split())
+                if not any(_CHECKSUM.fullmatch(_expand(flag, scopes[-1], [])) for flag in flags):
+                    for url in _URL.findall(_expand(instruction.value, everywhere, [])):
+                        yield instruction.line, url
 
     def _other_images(self, instruction: Instruction, earlier: list[str], errors: list[str]) -> Iterator[_Image]:
         is_trigger, instruction = instruction.keyword == "ONBUILD", instruction.triggered
@@ -270,12 +281,14 @@ def _stage_name(instruction: Instruction, index: int) -> str:
     return words[2].lower() if len(words) == 3 and words[1].upper() == "AS" else f"stage-{index}"
 
 
-def _arguments(value: str) -> list[tuple[str, str | None]]:
-    """The names and defaults of an ARG instruction."""
+def _arguments(instruction: Instruction) -> list[tuple[str, str | None]]:
+    """The names and values of an ARG or ENV instruction."""
     try:
-        words = shlex.split(value)
+        words = shlex.split(instruction.value)
     except ValueError:
-        words = value.split()
+        words = instruction.value.split()
+    if instruction.keyword == "ENV" and "=" not in "".join(words[:1]):  # its old form: name, space, value
+        return [("".join(words[:1]), " ".join(words[1:]))]
     parts = [word.partition("=") for word in words]
     return [(name, default if equals else None) for name, equals, default in parts]
 

@@ -45,6 +45,14 @@ def test_escape_directive_and_heredoc() -> None:
             {"BUILDKIT_SYNTAX": f"docker/dockerfile@{A}"},
             [f"docker/dockerfile@{A}"],
         ),
+        (f"FROM\tbase@{A}", {}, [f"base@{A}"]),
+        (f"ARG\tB=base@{A}\nFROM $B", {}, [f"base@{A}"]),
+        (f"FROM base@{A}\r\nRUN one \\\r\n  two\r\n", {}, [f"base@{A}"]),
+        (f"FROM scratch\nRUN --mount=type=bind,\\\nfrom=tools@{A} x", {}, [f"tools@{A}"]),
+        (f"FROM scratch\nADD --chown=1 --checksum={A} https://x.lab/a.tar /", {}, []),
+        (f"FROM scratch\nARG SUM={A}\nADD --checksum=${{SUM}} https://x.lab/a.tar /", {}, []),
+        ("FROM scratch\nARG SUM\nADD --checksum=$SUM https://x.lab/a.tar /", {"SUM": A}, []),
+        (f"ARG SUM={A}\nFROM scratch\nARG SUM\nADD --checksum=$SUM https://x.lab/a.tar /", {}, []),
         (f"# not a directive\n# syntax=docker/dockerfile:1\nFROM base@{A}", {}, [f"base@{A}"]),
     ],
 )
@@ -141,6 +149,33 @@ def test_bases(text: str, build_args: dict[str, str], bases: list[str]) -> None:
             f"build_args.BUILDKIT_SYNTAX: docker/dockerfile:1 is not pinned: {PIN}",
         ),
         *(
+            (text, {}, None, f"Dockerfile line 2: {what} is not pinned: {PIN}")
+            for text, what in (
+                (f"FROM base@{A}\nFROM\talpine:3", "FROM alpine:3"),
+                ("FROM scratch\nRUN\t--mount=from=alpine:3 x", "--mount from=alpine:3"),
+                ("FROM scratch\nRUN\r--mount=from=alpine:3 x", "--mount from=alpine:3"),
+                ("FROM scratch\nRUN \f--mount=from=alpine:3 x", "--mount from=alpine:3"),
+                ("FROM scratch\nRUN --mount=type=bind,FROM=alpine:3 x", "--mount from=alpine:3"),
+                ("FROM scratch\nRUN --mount=type=bind,\\\nfrom=alpine:3 x", "--mount from=alpine:3"),
+                ("FROM scratch\nRUN --mount=type=bind,\\ \t\nfrom=alpine:3 x", "--mount from=alpine:3"),
+                ("FROM scratch\nCOPY\t--from=alpine:3 /x /x", "--from=alpine:3"),
+                ("FROM scratch\nONBUILD\tCOPY --from=alpine:3 /x /x", "--from=alpine:3"),
+                ("FROM scratch\nONBUILD COPY\t--from=alpine:3 /x /x", "--from=alpine:3"),
+            )
+        ),
+        (
+            "# check2=x y\n# syntax=docker/dockerfile:1 or so\nFROM scratch",
+            {},
+            None,
+            f"Dockerfile line 2: syntax=docker/dockerfile:1 is not pinned: {PIN}",
+        ),
+        (
+            "FROM scratch\nRUN one \\\\\nFROM alpine:3",
+            {},
+            None,
+            "Dockerfile line 2 ends in two \\: builders disagree whether the next line belongs to it; end it in one",
+        ),
+        *(
             (
                 text,
                 build_args,
@@ -154,7 +189,23 @@ def test_bases(text: str, build_args: dict[str, str], bases: list[str]) -> None:
                 (3, "FROM scratch\nARG U\nADD $U /", {"U": "https://x.lab/a.tar"}),
                 (4, "FROM scratch\nARG H=x.lab\nENV U=https://$H/a.tar\nADD $U /", {}),
                 (2, "FROM scratch\nONBUILD ADD https://x.lab/a.tar /", {}),
+                (3, "FROM scratch\nONBUILD ENV U=https://x.lab/a.tar\nONBUILD ADD $U /", {}),
+                (2, "FROM scratch\nADD\thttps://x.lab/a.tar /", {}),
+                (3, "FROM scratch\nENV U https://x.lab/a.tar\nADD $U /", {}),
+                (2, "FROM scratch\nADD --checksum=$NOTHING https://x.lab/a.tar /", {}),
+                (2, "FROM scratch\nADD --checksum=sha256:1 https://x.lab/a.tar /", {}),
+                (2, f"FROM scratch\nADD https://x.lab/a.tar --checksum={A} /", {}),
+                (3, f"FROM scratch\nARG F=--checksum={A}\nADD $F https://x.lab/a.tar /", {}),
+                (3, f"ARG SUM={A}\nFROM scratch\nADD --checksum=$SUM https://x.lab/a.tar /", {}),
+                (5, f"FROM scratch\nARG SUM={A}\nFROM scratch\nARG SUM\nADD --checksum=$SUM https://x.lab/a.tar /", {}),
             )
+        ),
+        (
+            "FROM scratch\nADD https://x.lab/a.tar?--checksum=x /",
+            {},
+            None,
+            "Dockerfile line 2: ADD https://x.lab/a.tar?--checksum=x is not pinned: put the file into the context, "
+            "or add --checksum=sha256:<64 hex digits>",
         ),
         ("RUN x", {}, None, "Dockerfile line 1: RUN before the first FROM"),
         ("# nothing", {}, None, "Dockerfile has no FROM"),

@@ -256,6 +256,12 @@ def test_an_unpinned_base_is_refused_before_anything_is_sent(
     assert not engine.record.exists()
 
 
+def test_a_carriage_return_ends_no_line(build: Build, engine: FakeEngine, options: dict[str, Any]) -> None:
+    Path(options["path"], "Dockerfile").write_bytes(f"FROM {BASE}\nRUN\r--mount=from=alpine:3 x\n".encode())
+    with pytest.raises(ModuleFailedError, match="line 2: --mount from=alpine:3 is not pinned"):
+        build(check=True)
+
+
 def test_a_failing_build_shows_line_and_output(build: Build, engine: FakeEngine) -> None:
     (engine.record.parent / "stderr").write_text(
         "#5 [3/3] RUN make it\n#5 0.1 gcc: not found\n#5 ERROR: executor failed running: exit code: 127\n"
