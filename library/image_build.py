@@ -50,12 +50,15 @@ options:
     description:
       - Values for the Dockerfile's C(ARG). One that it does not declare is an error.
       - They end up in the image's history. For secrets there is O(secrets).
+      - Values reach the Docker client in its environment, but for variables that it reads itself, such as E(PATH).
+        These stand on its command line, and C(user:password@) in one is an error.
     type: dict
     default: {}
   labels:
     description:
       - Labels for the image. They count for the identity, but for those below C(org.opencontainers.image), which say
         where an image comes from.
+      - They stand on the Docker client's command line, and C(user:password@) in one is an error.
     type: dict
     default: {}
   registry:
@@ -150,7 +153,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.qianjiang.arguments import LOGIN_TOGETHER, REGISTRY_CLIENT, logins, registry_client
 from ansible.module_utils.qianjiang.build_context import ContextError, entries, identity, tag
 from ansible.module_utils.qianjiang.change import Change, difference
-from ansible.module_utils.qianjiang.docker_cli import DockerCli, DockerCliError, Request
+from ansible.module_utils.qianjiang.docker_cli import DockerCli, DockerCliError, Request, check_command_line
 from ansible.module_utils.qianjiang.dockerfile import PROXIES, Dockerfile, DockerfileError
 from ansible.module_utils.qianjiang.engine import EngineError, EngineNotFoundError, connect, translated
 from ansible.module_utils.qianjiang.image_reference import ImageReferenceError, parse
@@ -226,6 +229,7 @@ class ImageBuild:
         self.params = dict(module.params)
         for option in ("build_args", "labels", "secrets"):
             self.params[option] = texts(option, self.params[option])
+        check_command_line(self.params["build_args"], self.params["labels"])
         self.folder = Path(self.params["path"])
         self.engine = connect()
         self.found = entries(self.folder, self.params["dockerfile"])
@@ -263,7 +267,8 @@ class ImageBuild:
             raise DockerCliError("the Docker client is missing on this host. On Debian: docker.io, or docker-cli")
 
         def run(argv: list[str], environ: dict[str, str]) -> tuple[int, str, str]:
-            code, out, err = self.module.run_command(argv, environ_update=environ)
+            # What is built has to be what was hashed: `$HOME` in a label is no variable of this host
+            code, out, err = self.module.run_command(argv, environ_update=environ, expand_user_and_vars=False)
             return code, out, err
 
         params = self.params

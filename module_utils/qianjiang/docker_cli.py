@@ -21,8 +21,16 @@ Run = Callable[[list[str], dict[str, str]], tuple[int, str, str]]
 
 SHOWN = 30
 EXTRA_CA = "extra-ca"  # the id of the secret
-# Variables that steer the client itself: a build argument of that name must not be set in its environment
-_OWN = re.compile(r"(?:DOCKER|BUILDX|BUILDKIT)_.*|PATH|HOME|TMPDIR|LD_.*|LANG|LC_.*|SSL_.*|GO.*")
+# Variables that steer the client itself, or that we set for it: a build argument of that name must not be set in its
+# environment. By their full names where one that only begins alike may be somebody's secret
+_OWN = re.compile(
+    r"(?:BUILDX|BUILDKIT)_.*|PATH|HOME|TMPDIR|LANG|LC_.*|NO_COLOR|SSL_CERT_(?:DIR|FILE)"
+    r"|LD_(?:AUDIT|BIND_NOW|DEBUG|DEBUG_OUTPUT|LIBRARY_PATH|PRELOAD|PROFILE|PROFILE_OUTPUT)"
+    r"|GO(?:COVERDIR|DEBUG|GC|MAXPROCS|MEMLIMIT|TRACEBACK)"
+    r"|DOCKER_(?:API_VERSION|BUILDKIT|CERT_PATH|CLI_.*|CONFIG|CONTENT_TRUST|CONTENT_TRUST_SERVER|CONTEXT"
+    r"|DEFAULT_PLATFORM|HIDE_LEGACY_COMMANDS|HOST|ORCHESTRATOR|STACK_ORCHESTRATOR|TLS|TLS_VERIFY)"
+)
+_LOGIN = re.compile(r"//[^/@:\s]*:[^/@\s]+@")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _STEP_NAME = re.compile(r"#(\d+) \[([^\]]*)\] ")
 _STEP_ERROR = re.compile(r"#(\d+) ERROR: (?!.*context canceled)(.*)")
@@ -114,6 +122,18 @@ def check(request: Request, *, buildkit: bool) -> None:
         raise DockerCliError(f"extra_ca: no such file: {request.extra_ca}")
 
 
+def check_command_line(build_args: Mapping[str, str], labels: Mapping[str, str]) -> None:
+    """Refuse a login where it would stand on the command line."""
+    for option, values, hint in (
+        ("build_args", build_args, "give it as a secret, or under another name"),
+        ("labels", labels, "leave it out"),
+    ):
+        for name, value in values.items():
+            if _LOGIN.search(value) and (option == "labels" or _OWN.fullmatch(name)):
+                problem = "as it would stand on the command line, which every user of this host can read"
+                raise DockerCliError(f"{option}.{name}: expected no user:password@ in it, {problem}; {hint}")
+
+
 def _secret_files(request: Request, folder: Path) -> dict[str, Path]:
     (folder / "secrets").mkdir(mode=0o700)
     files = {
@@ -162,7 +182,7 @@ def probe(run: Run, binary: str) -> bool:
 
 
 def command(binary: str, build: Build, *, buildkit: bool) -> list[str]:
-    """The command line of a build. Values of build arguments and secrets are not in it: every user can read it."""
+    """The command line of a build. Every user can read it: values that the environment or a file can carry stay out."""
     argv = [binary, "build", "--tag", build.image, "--file", str(build.context / build.dockerfile)]
     argv += ["--network", build.network]
     # A failed step of the classic builder leaves its container behind otherwise

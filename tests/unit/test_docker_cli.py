@@ -113,6 +113,25 @@ def test_the_full_command_holds_no_value_that_may_be_secret() -> None:
     assert "DOCKER_CONFIG" not in environment(BUILD, buildkit=False, configuration=None)
 
 
+def test_only_the_variables_that_the_client_reads_are_on_the_command_line() -> None:
+    own = {"DOCKER_HOST": "x", "GODEBUG": "x", "SSL_CERT_FILE": "x", "LD_PRELOAD": "x", "NO_COLOR": "0"}
+    others = {
+        "GOOGLE_MAPS_KEY": "very-secret",
+        "GOPROXY": "https://user:very-secret@go.lab",
+        "DOCKER_PASSWORD": "very-secret",
+        "SSL_KEY_PASSWORD": "very-secret",
+        "LD_SDK_KEY": "very-secret",
+    }
+    build = BUILD._replace(build_args={**own, **others})
+    argv = command("docker", build, buildkit=True)
+    assert [word for word in argv if "very-secret" in word] == []
+    assert [name for name in others if name not in argv] == []
+    assert [name for name, value in own.items() if f"{name}={value}" not in argv] == []
+    variables = environment(build, buildkit=True, configuration=None)
+    assert {name: variables.get(name) for name in others} == others
+    assert (variables["NO_COLOR"], set(own) & set(variables)) == ("1", {"NO_COLOR"})
+
+
 TEXT = """ARG BASE=b@sha256:0
 FROM $BASE AS one
 WORKDIR /w

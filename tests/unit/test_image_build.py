@@ -207,6 +207,15 @@ def test_secrets_logins_and_build_arguments_stay_out_of_the_command_line(
     assert not context.parent.exists(), "the staged folder is still there"
 
 
+def test_labels_and_build_arguments_arrive_as_they_are_written(
+    build: Build, engine: FakeEngine, options: dict[str, Any]
+) -> None:
+    Path(options["path"], "Dockerfile").write_text(f"FROM {BASE}\nARG PATH\nARG V\n")
+    build(labels={"x": "$HOME"}, build_args={"PATH": "/opt/bin:$PATH", "V": "${HOME}"})
+    assert {"x=$HOME", "PATH=/opt/bin:$PATH"} <= set(record(engine)["argv"])
+    assert record(engine)["V"] == "${HOME}"
+
+
 def test_base_images_are_there_before_the_build(build: Build, engine: FakeEngine) -> None:
     del engine.images[BASE]
     build()
@@ -231,6 +240,15 @@ def test_labels(module: ModuleType) -> None:
         ({"build_args": {"V": True}}, "build_args.V: quote it to say which spelling you mean, got bool"),
         ({"build_args": {"V": ["a"]}}, "build_args.V: expected a text, got list"),
         ({"build_args": {"W": "1"}}, "build_args.W: Dockerfile declares no ARG W (it declares V)"),
+        (
+            {"build_args": {"BUILDKIT_X": "https://me:very-secret@x.lab"}},
+            "build_args.BUILDKIT_X: expected no user:password@ in it, as it would stand on the command line, which "
+            "every user of this host can read; give it as a secret, or under another name",
+        ),
+        (
+            {"labels": {"docs": "see https://me:very-secret@x.lab/docs"}},
+            "labels.docs: expected no user:password@ in it, as it would stand on the command line",
+        ),
         ({"name": "WebUI"}, "not an image reference: 'WebUI:ctx-"),
         ({"username": "u"}, "parameters are required together: username, password"),
         ({"extra_ca": "/nonexistent.crt"}, "extra_ca: no such file: /nonexistent.crt"),
@@ -240,6 +258,7 @@ def test_bad_input(build: Build, engine: FakeEngine, change: dict[str, Any], mes
     with pytest.raises(ModuleFailedError) as error:
         build(**change)
     assert str(error.value).startswith(message)
+    assert "very-secret" not in str(error.value)
     assert not engine.record.exists()
 
 
