@@ -150,7 +150,13 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.qianjiang.arguments import LOGIN_TOGETHER, REGISTRY_CLIENT, logins, registry_client
+from ansible.module_utils.qianjiang.arguments import (
+    LOGIN_TOGETHER,
+    REGISTRY_CLIENT,
+    check_numbers,
+    logins,
+    registry_client,
+)
 from ansible.module_utils.qianjiang.build_context import ContextError, entries, identity, tag
 from ansible.module_utils.qianjiang.change import Change, difference
 from ansible.module_utils.qianjiang.docker_cli import DockerCli, DockerCliError, Request, check_command_line
@@ -325,6 +331,7 @@ class ImageBuild:
 def main() -> None:
     """Build one image."""
     module = AnsibleModule(ARGUMENTS, supports_check_mode=True, required_together=LOGIN_TOGETHER)
+    check_numbers(module)
     try:
         build = ImageBuild(module)
         current = build.read()

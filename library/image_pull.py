@@ -121,7 +121,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.qianjiang.arguments import LOGIN_TOGETHER, REGISTRY_CLIENT, registry_client
+from ansible.module_utils.qianjiang.arguments import LOGIN_TOGETHER, REGISTRY_CLIENT, check_numbers, registry_client
 from ansible.module_utils.qianjiang.change import Change, difference
 from ansible.module_utils.qianjiang.engine import EngineError, EngineNotFoundError, connect, translated
 from ansible.module_utils.qianjiang.engine_settings import keeps_images_in_containerd
@@ -344,6 +344,7 @@ class ImagePull:
 def main() -> None:
     """Pull one image."""
     module = AnsibleModule(ARGUMENTS, supports_check_mode=True, required_together=LOGIN_TOGETHER)
+    check_numbers(module)
     start = time.monotonic()
     outcome = None
     try:

@@ -94,7 +94,13 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.qianjiang.arguments import LOGIN_TOGETHER, REGISTRY_CLIENT, logins, registry_client
+from ansible.module_utils.qianjiang.arguments import (
+    LOGIN_TOGETHER,
+    REGISTRY_CLIENT,
+    check_numbers,
+    logins,
+    registry_client,
+)
 from ansible.module_utils.qianjiang.change import Change, difference
 from ansible.module_utils.qianjiang.engine import EngineError, EngineNotFoundError, connect, translated
 from ansible.module_utils.qianjiang.image_reference import ImageReference, ImageReferenceError, parse
@@ -228,6 +234,7 @@ class ImagePush:
 def main() -> None:
     """Push one image."""
     module = AnsibleModule(ARGUMENTS, supports_check_mode=True, required_together=LOGIN_TOGETHER)
+    check_numbers(module)
     try:
         push = ImagePush(module)
         current = push.read()

@@ -49,7 +49,7 @@ options:
     default: 3
   copy_timeout:
     description:
-      - Seconds after which the copy of an image is given up.
+      - Seconds after which the copy of an image is given up; V(0) for never.
     type: int
     default: 3600
   stall_timeout:
@@ -110,7 +110,13 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.qianjiang.arguments import LOGIN_TOGETHER, REGISTRY_CLIENT, logins, registry_client
+from ansible.module_utils.qianjiang.arguments import (
+    LOGIN_TOGETHER,
+    REGISTRY_CLIENT,
+    check_numbers,
+    logins,
+    registry_client,
+)
 from ansible.module_utils.qianjiang.change import Change, difference
 from ansible.module_utils.qianjiang.image_reference import ImageReference, ImageReferenceError, parse
 from ansible.module_utils.qianjiang.registry import Blob, RegistryClient, RegistryError, blobs
@@ -290,6 +296,7 @@ class ImageReplicate:
 def main() -> None:
     """Copy images."""
     module = AnsibleModule(ARGUMENTS, supports_check_mode=True, required_together=LOGIN_TOGETHER)
+    check_numbers(module)
     try:
         replicate = ImageReplicate(module)
         current = replicate.read()

@@ -74,7 +74,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.qianjiang.arguments import LOGIN_TOGETHER, REGISTRY_CLIENT, registry_client
+from ansible.module_utils.qianjiang.arguments import LOGIN_TOGETHER, REGISTRY_CLIENT, check_numbers, registry_client
 from ansible.module_utils.qianjiang.image_reference import ImageReference, ImageReferenceError, parse
 from ansible.module_utils.qianjiang.registry import RegistryError
 
@@ -104,6 +104,7 @@ def wanted(registry: str, images: Sequence[str]) -> dict[str, ImageReference]:
 def main() -> None:
     """Resolve references."""
     module = AnsibleModule(ARGUMENTS, supports_check_mode=True, required_together=LOGIN_TOGETHER)
+    check_numbers(module)
     registry = module.params["registry"]
     try:
         references = wanted(registry, module.params["images"])

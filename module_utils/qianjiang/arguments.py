@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.qianjiang.registry import RegistryClient
 
 # Documented in plugins/doc_fragments/registry_client.py
@@ -19,6 +21,23 @@ REGISTRY_CLIENT: dict[str, dict[str, Any]] = {
     "timeout": {"type": "int", "default": 30},
 }
 LOGIN_TOGETHER = [("username", "password")]
+# Numbers of these modules, and the least that something can be done with
+LEAST = {
+    "timeout": 1,
+    "stall_timeout": 1,
+    "copy_timeout": 0,
+    "deadline": 0,
+    "retries": 0,
+    "backoff": 0,
+}
+
+
+def check_numbers(module: AnsibleModule) -> None:
+    """End the module where a number is too small, or none that ends (NaN, infinity)."""
+    for name, least in LEAST.items():
+        value = module.params.get(name, least)
+        if not least <= value < math.inf:
+            module.fail_json(msg=f"{name}: expected at least {least}, got {value}")
 
 
 def registry_client(params: Mapping[str, Any], registry: str) -> RegistryClient:

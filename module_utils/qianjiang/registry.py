@@ -28,6 +28,8 @@ INDEXES = (
     "application/vnd.docker.distribution.manifest.list.v2+json",
 )
 
+_WHO_ANSWERS = "Is it a registry that answers there?"
+
 
 class RegistryError(Exception):
     """The registry did not do what it was asked. `transient` says whether asking again may help."""
@@ -47,7 +49,7 @@ class Manifest(NamedTuple):
     @property
     def document(self) -> dict[str, Any]:
         """The parsed manifest."""
-        return dict(json.loads(self.body))
+        return _mapping(self.body)
 
     @property
     def config_digest(self) -> str | None:
@@ -159,6 +161,8 @@ class RegistryClient:
         expected = reference if _is_digest(reference) else response.headers.get("Docker-Content-Digest", digest)
         if digest != expected:
             raise self._altered(what, digest)
+        if _mapping(response.content).get("schemaVersion") != 2:
+            raise self._error(f"{what} is no manifest. {_WHO_ANSWERS}")
         media_type = response.headers.get("Content-Type", "").partition(";")[0]
         return Manifest(response.content, media_type, digest)
 
@@ -200,7 +204,12 @@ class RegistryClient:
     def repositories(self) -> list[str]:
         """The names of the registry's repositories (the first thousand)."""
         response = self._call("GET", "_catalog?n=1000", "the catalogue")
-        return [] if response is None else [str(name) for name in response.json().get("repositories") or []]
+        if response is None:
+            return []
+        answer = _mapping(response.content)
+        if "repositories" not in answer:
+            raise self._error(f"the catalogue is no list of repositories. {_WHO_ANSWERS}")
+        return [str(name) for name in answer["repositories"] or []]
 
     def _call(
         self,
@@ -228,6 +237,8 @@ class RegistryClient:
             trust = f"the CA in {self._ca}" if isinstance(self._ca, str) else "the system's CAs"
             hint = f"Put its CA in {CERTIFICATES}/{self.registry}/ca.crt, or set ca_path."
             raise self._error(f"its TLS certificate is not trusted with {trust} ({_cause(error)}). {hint}") from error
+        except ValueError as error:  # of requests or of urllib3, whose own is no RequestException
+            raise self._error(f"is not a registry host[:port] ({_cause(error)})") from error
         except requests.exceptions.RequestException as error:
             message = f"no answer ({_cause(error)}). Is it running, and reachable from this host?"
             raise self._error(message, transient=True) from error
@@ -259,6 +270,15 @@ class RegistryClient:
 
     def _error(self, message: str, *, transient: bool = False) -> RegistryError:
         return RegistryError(f"registry {self.registry}: {message}", transient=transient)
+
+
+def _mapping(body: bytes) -> dict[str, Any]:
+    """A JSON mapping; empty for whatever else was answered, such as a proxy's page."""
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _is_digest(reference: str) -> bool:

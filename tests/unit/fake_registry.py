@@ -41,6 +41,7 @@ class FakeRegistry:
     header_digest: str | None = None  # a digest to claim, whatever the content
     refuse_delete: bool = False
     password: str = PASSWORD
+    catalogue: bytes | None = None  # what to say instead of the repositories
 
     def blob(self, repository: str, data: bytes) -> dict[str, object]:
         self.blobs.setdefault(repository, {})[digest_of(data)] = data
@@ -92,7 +93,7 @@ def _handler(registry: FakeRegistry) -> type[BaseHTTPRequestHandler]:
             elif registry.answers:
                 self.answer(registry.answers.pop(0), b'{"errors":[{"code":"X","message":"made up"}]}')
             elif self.path.startswith("/v2/_catalog"):
-                self.answer(200, json.dumps({"repositories": sorted(registry.blobs)}).encode())
+                self.answer(200, registry.catalogue or json.dumps({"repositories": sorted(registry.blobs)}).encode())
             elif match := re.fullmatch(r"/v2/(.+)/manifests/([^/]+)", self.path):
                 self.manifests(match[1], match[2], sent)
             elif match := re.fullmatch(r"/v2/(.+)/blobs/(sha256:[0-9a-f]+)", self.path):

@@ -169,6 +169,34 @@ def test_nobody_listens(certificate: tuple[Path, Path]) -> None:
     assert error.value.transient
 
 
+@pytest.mark.parametrize("address", ["a..b:5000", "r.lab:99999", "r lab", "x" * 64 + ".lab"])
+def test_an_address_that_is_none(address: str) -> None:
+    with pytest.raises(RegistryError) as error:
+        RegistryClient(address).head_manifest("webui", "latest")
+    assert str(error.value).startswith(f"registry {address}: is not a registry host[:port] (")
+    assert not error.value.transient
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"\xff", b"[]", b"5", b"{}", b'{"schemaVersion": 1}'])
+def test_an_answer_that_is_no_manifest(registry: FakeRegistry, client: RegistryClient, body: bytes) -> None:
+    registry.manifests["webui"] = {"latest": ("text/html", body)}
+    with pytest.raises(RegistryError) as error:
+        client.get_manifest("webui", "latest")
+    assert str(error.value) == (
+        f"registry {registry.address}: webui:latest is no manifest. Is it a registry that answers there?"
+    )
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[]"])
+def test_an_answer_that_is_no_catalogue(registry: FakeRegistry, client: RegistryClient, body: bytes) -> None:
+    registry.catalogue = body
+    with pytest.raises(RegistryError) as error:
+        client.repositories()
+    assert str(error.value) == (
+        f"registry {registry.address}: the catalogue is no list of repositories. Is it a registry that answers there?"
+    )
+
+
 def test_environment_changes_nothing(
     registry: FakeRegistry, client: RegistryClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

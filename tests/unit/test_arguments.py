@@ -1,0 +1,48 @@
+"""Options that nothing can be done with, in every module that speaks to registries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from running import ModuleFailedError, run
+
+DIGEST = "sha256:" + "a" * 64
+MODULES: dict[str, dict[str, Any]] = {
+    "image_build": {"name": "webui", "path": "/nonexistent"},
+    "image_push": {"image": "r.lab/webui:1"},
+    "image_pull": {"repository": "webui", "digest": DIGEST, "registries": ["r.lab"]},
+    "image_replicate": {"images": [f"webui@{DIGEST}"], "source": "r.lab", "destination": "s.lab"},
+    "image_resolve": {"registry": "r.lab", "images": ["webui:1"]},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        *((name, {"timeout": 0}, "timeout: expected at least 1, got 0") for name in MODULES),
+        *((name, {"timeout": -1}, "timeout: expected at least 1, got -1") for name in MODULES),
+        ("image_pull", {"deadline": -1}, "deadline: expected at least 0, got -1.0"),
+        ("image_pull", {"deadline": "nan"}, "deadline: expected at least 0, got nan"),
+        ("image_pull", {"deadline": "inf"}, "deadline: expected at least 0, got inf"),
+        ("image_pull", {"retries": -1}, "retries: expected at least 0, got -1"),
+        ("image_pull", {"backoff": -0.5}, "backoff: expected at least 0, got -0.5"),
+        ("image_replicate", {"retries": -1}, "retries: expected at least 0, got -1"),
+        ("image_replicate", {"copy_timeout": -1}, "copy_timeout: expected at least 0, got -1"),
+        ("image_replicate", {"stall_timeout": 0}, "stall_timeout: expected at least 1, got 0"),
+        ("image_push", {"stall_timeout": -1}, "stall_timeout: expected at least 1, got -1"),
+    ],
+)
+def test_numbers_that_are_too_small(
+    load_module: Callable[[str], ModuleType],
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    options: dict[str, Any],
+    message: str,
+) -> None:
+    with pytest.raises(ModuleFailedError) as error:
+        run(load_module(name), capsys, MODULES[name] | options)
+    assert str(error.value) == message
