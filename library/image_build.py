@@ -162,7 +162,7 @@ from ansible.module_utils.qianjiang.change import Change, difference
 from ansible.module_utils.qianjiang.docker_cli import DockerCli, DockerCliError, Request, check_command_line
 from ansible.module_utils.qianjiang.dockerfile import PROXIES, Dockerfile, DockerfileError
 from ansible.module_utils.qianjiang.engine import EngineError, EngineNotFoundError, connect, translated
-from ansible.module_utils.qianjiang.image_reference import ImageReferenceError, parse
+from ansible.module_utils.qianjiang.image_reference import ImageReferenceError, check_registry, parse
 from ansible.module_utils.qianjiang.registry import RegistryError
 
 LABEL = "io.qianjiang.context"
@@ -235,6 +235,8 @@ class ImageBuild:
         self.params = dict(module.params)
         for option in ("build_args", "labels", "secrets"):
             self.params[option] = texts(option, self.params[option])
+        if self.params["registry"]:
+            check_registry("registry", self.params["registry"])
         check_command_line(self.params["build_args"], self.params["labels"])
         self.folder = Path(self.params["path"])
         self.engine = connect()

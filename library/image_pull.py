@@ -125,7 +125,7 @@ from ansible.module_utils.qianjiang.arguments import LOGIN_TOGETHER, REGISTRY_CL
 from ansible.module_utils.qianjiang.change import Change, difference
 from ansible.module_utils.qianjiang.engine import EngineError, EngineNotFoundError, connect, translated
 from ansible.module_utils.qianjiang.engine_settings import keeps_images_in_containerd
-from ansible.module_utils.qianjiang.image_reference import ImageReferenceError, parse
+from ansible.module_utils.qianjiang.image_reference import ImageReferenceError, check_registry, parse
 from ansible.module_utils.qianjiang.registry import RegistryClient, RegistryError, walk
 
 ERRORS = (EngineError, ImageReferenceError, RegistryError)
@@ -160,7 +160,10 @@ def references(repository: str, digest: str, registries: Sequence[str]) -> list[
     """The names that the image may have on this host, in order."""
     if not registries:
         raise ImageReferenceError("registries: expected at least one")
-    return [str(parse(f"{registry}/{repository}@{digest}")) for registry in registries]
+    names = [str(parse(f"{registry}/{repository}@{digest}")) for registry in registries]
+    for index, registry in enumerate(registries):
+        check_registry(f"registries[{index}]", registry)
+    return names
 
 
 def plan(desired: Sequence[str], current: str | None) -> list[Change]:

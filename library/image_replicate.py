@@ -118,7 +118,7 @@ from ansible.module_utils.qianjiang.arguments import (
     registry_client,
 )
 from ansible.module_utils.qianjiang.change import Change, difference
-from ansible.module_utils.qianjiang.image_reference import ImageReference, ImageReferenceError, parse
+from ansible.module_utils.qianjiang.image_reference import ImageReference, ImageReferenceError, check_registry, parse
 from ansible.module_utils.qianjiang.registry import Blob, RegistryClient, RegistryError, blobs
 from ansible.module_utils.qianjiang.skopeo import Skopeo, SkopeoError
 from ansible.module_utils.qianjiang.watched import run_watched
@@ -183,6 +183,8 @@ class ImageReplicate:
     def __init__(self, module: AnsibleModule) -> None:
         self.params = module.params
         self.images = wanted(self.params["images"])
+        for option in ("source", "destination"):
+            check_registry(option, self.params[option])
         self.source: RegistryClient = registry_client(self.params, self.params["source"])
         self.destination: RegistryClient = registry_client(self.params, self.params["destination"])
         self.module = module

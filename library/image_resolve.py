@@ -75,7 +75,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.qianjiang.arguments import LOGIN_TOGETHER, REGISTRY_CLIENT, check_numbers, registry_client
-from ansible.module_utils.qianjiang.image_reference import ImageReference, ImageReferenceError, parse
+from ansible.module_utils.qianjiang.image_reference import ImageReference, ImageReferenceError, check_registry, parse
 from ansible.module_utils.qianjiang.registry import RegistryError
 
 ERRORS = (ImageReferenceError, RegistryError)
@@ -90,6 +90,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 
 def wanted(registry: str, images: Sequence[str]) -> dict[str, ImageReference]:
     """The references to ask for, by their text. Another registry would get this one's password: refused."""
+    check_registry("registry", registry)
     references = {}
     for index, text in enumerate(images):
         reference = parse(text)

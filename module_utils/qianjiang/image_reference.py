@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from typing import Any
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_PART}(?:/{_PART})*")
 _REGISTRY = re.compile(r"(?:\[[0-9A-Fa-f:]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?)(?::[0-9]{1,5})?")
+_LABEL = "[a-z0-9]([a-z0-9-]*[a-z0-9])?"
+_HOST_PORT = re.compile(rf"{_LABEL}(\.{_LABEL})*(:(?P<port>[1-9][0-9]{{0,4}}))?", re.IGNORECASE)
 _FORM = "expected [registry/]repository[:tag][@sha256:<64 hex digits>]"
 
 
@@ -50,6 +53,19 @@ class ImageReference:
 def names_registry(first: str) -> bool:
     """Whether Docker takes the first part of a reference for a registry, and not for a repository of Docker Hub."""
     return first == "localhost" or any(mark in first for mark in ".:")
+
+
+def is_registry(value: Any) -> bool:
+    """Whether a value is `host[:port]`, and one that Docker takes for a registry."""
+    found = _HOST_PORT.fullmatch(value) if isinstance(value, str) else None
+    return found is not None and names_registry(found[0]) and int(found["port"] or 1) <= 65535
+
+
+def check_registry(option: str, value: str) -> None:
+    """Refuse an option that is no registry: Docker Hub would get the login of the one that was meant."""
+    if not is_registry(value):
+        hint = "as Docker takes other names for repositories of Docker Hub"
+        raise ImageReferenceError(f"{option}: expected host[:port] with a dot or a port in it, {hint}, got {value!r}")
 
 
 def parse(text: str) -> ImageReference:

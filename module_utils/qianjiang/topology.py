@@ -6,12 +6,11 @@ for all of them, and ports that nothing else on the host has. Pure."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ansible.module_utils.qianjiang.catalogue_rules import slots
-from ansible.module_utils.qianjiang.image_reference import names_registry
+from ansible.module_utils.qianjiang.image_reference import is_registry
 
 # The groups that say what a host does
 FUNCTIONS = ("nodes", "registries", "gateways", "builders")
@@ -37,8 +36,6 @@ NEEDED = {
     "registries": "its nodes pull from it",
     "gateways": "its lock and its records are there, too; the registry's host can be one",
 }
-_LABEL = "[a-z0-9]([a-z0-9-]*[a-z0-9])?"
-_REGISTRY = re.compile(rf"{_LABEL}(\.{_LABEL})*(:(?P<port>[1-9][0-9]{{0,4}}))?", re.IGNORECASE)
 
 
 def topology_errors(
@@ -59,7 +56,7 @@ def topology_errors(
     errors = [
         f"datacenter_registries.{name}: expected host:port, got {_shown(registry)}"
         for name, registry in registries.items()
-        if not _is_registry(registry)
+        if not is_registry(registry)
     ]
     errors += [
         f"datacenter_registries.{name}: expected a registry of its own, got that of {other}, {registry}"
@@ -92,11 +89,6 @@ def topology_errors(
             if name not in places
         ]
     return errors
-
-
-def _is_registry(value: Any) -> bool:
-    found = _REGISTRY.fullmatch(value) if isinstance(value, str) else None
-    return found is not None and names_registry(found[0]) and int(found["port"] or 1) <= 65535
 
 
 def _host_errors(

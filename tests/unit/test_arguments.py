@@ -46,3 +46,30 @@ def test_numbers_that_are_too_small(
     with pytest.raises(ModuleFailedError) as error:
         run(load_module(name), capsys, MODULES[name] | options)
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("image_build", "registry"),
+        ("image_pull", "registries[0]"),
+        ("image_replicate", "source"),
+        ("image_replicate", "destination"),
+        ("image_resolve", "registry"),
+    ],
+)
+@pytest.mark.parametrize("registry", ["registry", "https://r:5000", "r:5000/x", "a..b:5000", "r:99999"])
+def test_what_is_no_registry(
+    load_module: Callable[[str], ModuleType], capsys: pytest.CaptureFixture[str], name: str, path: str, registry: str
+) -> None:
+    option, is_list, _ = path.partition("[")
+    with pytest.raises(ModuleFailedError) as error:
+        run(load_module(name), capsys, MODULES[name] | {option: [registry] if is_list else registry})
+    message = (
+        f"{path}: expected host[:port] with a dot or a port in it, as Docker takes other names for repositories of "
+        f"Docker Hub, got {registry!r}"
+    )
+    if (name, registry) == ("image_pull", "https://r:5000"):
+        reason = "leave out 'https://': a registry is host[:port]"
+        message = f"not an image reference: '{registry}/webui@{DIGEST}' ({reason})"
+    assert str(error.value) == message
