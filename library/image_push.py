@@ -89,7 +89,6 @@ tags_moved:
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +104,7 @@ from ansible.module_utils.qianjiang.change import Change, difference
 from ansible.module_utils.qianjiang.engine import EngineError, EngineNotFoundError, connect, translated
 from ansible.module_utils.qianjiang.image_reference import ImageReference, ImageReferenceError, parse
 from ansible.module_utils.qianjiang.registry import RegistryError
-from ansible.module_utils.qianjiang.skopeo import Skopeo, SkopeoError, archive_source
-from ansible.module_utils.qianjiang.watched import run_watched
+from ansible.module_utils.qianjiang.skopeo import Skopeo, SkopeoError, archive_source, find_skopeo
 
 UNKNOWN = "(known after the push)"
 ERRORS = (EngineError, ImageReferenceError, RegistryError, SkopeoError)
@@ -167,11 +165,7 @@ class ImagePush:
         archive = self.params["archive"]
         self.archive_to_come = bool(archive) and module.check_mode and not Path(archive).exists()
         if archive and not self.archive_to_come:
-            binary = module.get_bin_path("skopeo")
-            if binary is None:
-                raise SkopeoError("archive: skopeo is missing on this host. On Debian: skopeo")
-            run = partial(run_watched, stall_timeout=self.params["stall_timeout"])
-            self.skopeo = Skopeo(run, binary, module.tmpdir, self.params["ca_path"])
+            self.skopeo = find_skopeo(module)
             self.source = archive_source(Path(archive))
 
     def read(self) -> dict[str, Any]:

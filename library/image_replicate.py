@@ -106,7 +106,6 @@ bytes:
 """
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
@@ -120,8 +119,7 @@ from ansible.module_utils.qianjiang.arguments import (
 from ansible.module_utils.qianjiang.change import Change, difference
 from ansible.module_utils.qianjiang.image_reference import ImageReference, ImageReferenceError, check_registry, parse
 from ansible.module_utils.qianjiang.registry import Blob, RegistryClient, RegistryError, blobs
-from ansible.module_utils.qianjiang.skopeo import Skopeo, SkopeoError
-from ansible.module_utils.qianjiang.watched import run_watched
+from ansible.module_utils.qianjiang.skopeo import SkopeoError, find_skopeo
 
 ERRORS = (ImageReferenceError, RegistryError, SkopeoError)
 
@@ -276,12 +274,8 @@ class ImageReplicate:
         for blob, other in present.elsewhere:
             if other != image.repository:
                 self.destination.mount_blob(image.repository, blob.digest, other)
-        binary = self.module.get_bin_path("skopeo")
-        if binary is None:
-            raise SkopeoError("skopeo is missing on this host. On Debian: skopeo")
         name = f"{image.repository}@{image.digest}"
-        run = partial(run_watched, stall_timeout=self.params["stall_timeout"])
-        Skopeo(run, binary, self.module.tmpdir, self.params["ca_path"]).copy(
+        find_skopeo(self.module).copy(
             f"docker://{source}/{name}",
             f"docker://{destination}/{name}",
             logins(self.params, source, destination),

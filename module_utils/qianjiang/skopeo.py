@@ -10,11 +10,14 @@ import re
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.qianjiang.arguments import write_private
 from ansible.module_utils.qianjiang.registry import credentials, digest_of
+from ansible.module_utils.qianjiang.watched import run_watched
 
 Run = Callable[[list[str]], tuple[int, str, str]]
 Logins = Mapping[str, tuple[str | None, str | None]]
@@ -71,6 +74,15 @@ class Skopeo:
             if self._ca_path is not None:
                 (folder / "ca.crt").symlink_to(self._ca_path)
             yield folder
+
+
+def find_skopeo(module: AnsibleModule) -> Skopeo:
+    """The skopeo of the module's host, as its options say."""
+    binary = module.get_bin_path("skopeo")
+    if binary is None:
+        raise SkopeoError("skopeo is missing on this host. On Debian: skopeo")
+    run = partial(run_watched, stall_timeout=module.params["stall_timeout"])
+    return Skopeo(run, binary, module.tmpdir, module.params["ca_path"])
 
 
 def archive_source(path: Path) -> str:

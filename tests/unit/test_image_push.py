@@ -223,7 +223,7 @@ def skopeo(module: ModuleType, registry: FakeRegistry, monkeypatch: pytest.Monke
         registry.image("webui", [b"layer"], argv[-1].rpartition(":")[2], config=CONFIG)
         return 0, "", ""
 
-    monkeypatch.setattr(module, "run_watched", run_watched)
+    monkeypatch.setattr("ansible.module_utils.qianjiang.skopeo.run_watched", run_watched)
     monkeypatch.setattr("ansible.module_utils.basic.AnsibleModule.get_bin_path", lambda *_: "/usr/bin/skopeo")
     return commands
 

@@ -79,7 +79,7 @@ def copy(certificate: tuple[Path, Path]) -> Iterator[FakeRegistry]:
 @pytest.fixture
 def skopeo(module: ModuleType, origin: FakeRegistry, copy: FakeRegistry, monkeypatch: pytest.MonkeyPatch) -> FakeSkopeo:
     fake = FakeSkopeo(origin, copy)
-    monkeypatch.setattr(module, "Skopeo", fake)
+    monkeypatch.setattr("ansible.module_utils.qianjiang.skopeo.Skopeo", fake)
     monkeypatch.setattr("ansible.module_utils.basic.AnsibleModule.get_bin_path", lambda *_: "/usr/bin/skopeo")
     return fake
 

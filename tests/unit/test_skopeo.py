@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from ansible.module_utils.qianjiang.skopeo import Skopeo, SkopeoError
+from ansible.module_utils.qianjiang.skopeo import Skopeo, SkopeoError, find_skopeo
 
 LOGINS = {"a.lab": ("u", "pass-word"), "b.lab": ("u", "pass-word")}
 SOURCE, DESTINATION = "docker://a.lab/x@sha256:1", "docker://b.lab/x@sha256:1"
@@ -77,3 +78,9 @@ def test_a_configuration_that_cannot_be_read() -> None:
     skopeo = Skopeo(lambda _: (1, "", "no such file"), "skopeo", "/tmp")
     with pytest.raises(SkopeoError, match="skopeo inspect oci-archive:/x failed: no such file"):
         skopeo.config_digest("oci-archive:/x")
+
+
+def test_a_host_without_skopeo() -> None:
+    with pytest.raises(SkopeoError) as error:
+        find_skopeo(SimpleNamespace(get_bin_path=lambda _: None))
+    assert str(error.value) == "skopeo is missing on this host. On Debian: skopeo"
