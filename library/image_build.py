@@ -10,7 +10,7 @@ module: image_build
 short_description: Build an image from a Dockerfile, once for each content
 description:
   - Names an image by a hash of all that decides what is built, and builds only when neither the engine nor the registry
-    has an image of that name. A context that did not change is recognised without the engine receiving it.
+    has a whole image of that name. A context that did not change is recognised without the engine receiving it.
   - The hash covers each file that Docker would send (C(.dockerignore) honoured; path, executable bit, content, target
     of a symbolic link), the Dockerfile, O(target), O(build_args) (but for the predefined proxies), O(labels), the base
     images' digests and the platform. Times, owners and other mode bits do not count; files are sent as 0644 or 0755.
@@ -163,7 +163,7 @@ from ansible.module_utils.qianjiang.docker_cli import DockerCli, DockerCliError,
 from ansible.module_utils.qianjiang.dockerfile import PROXIES, Dockerfile, DockerfileError
 from ansible.module_utils.qianjiang.engine import EngineError, EngineNotFoundError, connect, translated
 from ansible.module_utils.qianjiang.image_reference import ImageReferenceError, check_registry, parse
-from ansible.module_utils.qianjiang.registry import RegistryError
+from ansible.module_utils.qianjiang.registry import RegistryError, is_complete
 
 LABEL = "io.qianjiang.context"
 ERRORS = (ContextError, DockerCliError, DockerfileError, EngineError, ImageReferenceError, RegistryError)
@@ -266,6 +266,8 @@ class ImageBuild:
         if self.image.registry:
             client = registry_client(self.params, self.image.registry)
             digest = client.head_manifest(self.image.repository, self.image.tag)
+            if digest and not is_complete(client, self.image.repository, digest):
+                digest = None  # built again, so that it can be pushed again
         return {"engine": False, "registry": digest is not None, "digest": digest}
 
     def apply(self) -> None:

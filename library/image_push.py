@@ -10,7 +10,8 @@ module: image_push
 short_description: Put an image into the origin registry, once
 description:
   - Pushes an image of this host's engine, or of an archive, and then moves tags to it. Nothing is sent when the
-    registry has the image.
+    registry has the image, with every blob that it names. What is missing of an incomplete image is sent again. A blob
+    of another size is an error, as no push replaces it.
   - An identity tag (C(ctx-…), see M(image_build)) stands for its content, so it is enough that the registry has it; the
     engine need not have the image then. Under any other tag, the registry's image is compared with the engine's or the
     archive's by the digest of its configuration.
@@ -103,7 +104,7 @@ from ansible.module_utils.qianjiang.arguments import (
 from ansible.module_utils.qianjiang.change import Change, difference
 from ansible.module_utils.qianjiang.engine import EngineError, EngineNotFoundError, connect, translated
 from ansible.module_utils.qianjiang.image_reference import ImageReference, ImageReferenceError, parse
-from ansible.module_utils.qianjiang.registry import RegistryError
+from ansible.module_utils.qianjiang.registry import RegistryError, is_complete
 from ansible.module_utils.qianjiang.skopeo import Skopeo, SkopeoError, archive_source, find_skopeo
 
 UNKNOWN = "(known after the push)"
@@ -133,7 +134,8 @@ def plan(image: ImageReference, current: Mapping[str, Any]) -> list[Change]:
     changes = []
     after = current["digest"] if current["same"] else UNKNOWN
     if not current["same"]:
-        changes.append(Change(name=str(image), before=current["digest"], after=after))
+        before = "incomplete" if current["digest"] and not current["complete"] else current["digest"]
+        changes.append(Change(name=str(image), before=before, after=after))
     for tag, before in current["tags"].items():
         if before != after:
             changes.append(Change(name=f"{image.name}:{tag}", before=before, after=after))
@@ -172,18 +174,21 @@ class ImagePush:
         """What the registry has under the image's tag and the other tags, and whether that is the wanted image."""
         digest = self.client.head_manifest(self.image.repository, self.image.tag)
         tags = {tag: self.client.head_manifest(self.image.repository, tag) for tag in self.params["tags"]}
-        return {"digest": digest, "same": self._same(digest), "tags": tags}
+        complete = digest is not None and is_complete(self.client, self.image.repository, digest)
+        same = self._same(digest, complete=complete)
+        return {"digest": digest, "complete": complete, "same": same, "tags": tags}
 
-    def _same(self, digest: str | None) -> bool:
+    def _same(self, digest: str | None, *, complete: bool) -> bool:
         if self.archive_to_come:
             return False
-        if self.skopeo is None and digest is not None and self.image.tag.startswith("ctx-"):
+        if complete and self.skopeo is None and self.image.tag.startswith("ctx-"):
             return True
         identifiers = {self.skopeo.config_digest(self.source)} if self.skopeo else self._engine_identifiers()
-        if digest is None:
+        if not complete:
             if not identifiers and not self.module.check_mode:
+                state = f"({digest}) is neither whole" if digest else "is neither"
                 hint = "Build it first (image_build), or give an archive."
-                raise EngineError(f"{self.image} is neither in its registry nor in this host's engine. {hint}")
+                raise EngineError(f"{self.image} {state} in its registry nor in this host's engine. {hint}")
             return False
         if not identifiers:
             return True  # only the registry has it
@@ -222,6 +227,9 @@ class ImagePush:
         if digest is None or reported not in (None, digest):
             hint = "Does something else push there?"
             raise RegistryError(f"{self.image}: pushed {reported or 'it'}, but the registry has {digest}. {hint}")
+        if not is_complete(self.client, self.image.repository, digest):
+            hint = "Look at its registry's storage."
+            raise RegistryError(f"{self.image} ({digest}) is incomplete after the push. {hint}")
         return str(digest)
 
 

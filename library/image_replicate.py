@@ -12,7 +12,8 @@ description:
   - Gives a datacenter's registry the images that it lacks. Run it at the destination, next to the registry, so that
     each missing blob crosses the WAN once, however many nodes the datacenter has.
   - An image is there when its manifest and every blob that it names are. Then nothing is done, and the source is not
-    even asked. What is missing of an incomplete image is copied again.
+    even asked. What is missing of an incomplete image is copied again. A blob of another size is an error, as no copy
+    replaces it.
   - A blob that another repository of the destination holds is taken from there.
   - The manifest goes last, an index after its images, and everything is looked at again afterwards. A copy that breaks
     leaves no manifest, and the next run takes up the blobs that arrived.
@@ -118,7 +119,7 @@ from ansible.module_utils.qianjiang.arguments import (
 )
 from ansible.module_utils.qianjiang.change import Change, difference
 from ansible.module_utils.qianjiang.image_reference import ImageReference, ImageReferenceError, check_registry, parse
-from ansible.module_utils.qianjiang.registry import Blob, RegistryClient, RegistryError, blobs
+from ansible.module_utils.qianjiang.registry import Blob, RegistryClient, RegistryError, blobs, is_complete
 from ansible.module_utils.qianjiang.skopeo import SkopeoError, find_skopeo
 
 ERRORS = (ImageReferenceError, RegistryError, SkopeoError)
@@ -201,7 +202,7 @@ class ImageReplicate:
     def _present(self, image: ImageReference) -> Present:
         tag = self.destination.head_manifest(image.repository, image.tag) if image.tag else None
         manifest = self.destination.head_manifest(image.repository, image.digest) is not None
-        if manifest and self._complete(image):
+        if manifest and is_complete(self.destination, image.repository, image.digest):
             return Present(tag=tag)
         if self.params["source"] == self.params["destination"]:
             problem = "is incomplete" if manifest else "is not there"
@@ -210,7 +211,7 @@ class ImageReplicate:
         absent = [
             blob
             for blob in blobs(self.source, image.repository, wanted_manifest)
-            if not self.destination.has_blob(image.repository, blob.digest)
+            if not self.destination.has_blob(image.repository, blob.digest, blob.size)
         ]
         found = list(zip(absent, self._holders(image.repository, absent), strict=True))
         return Present(
@@ -239,7 +240,7 @@ class ImageReplicate:
             else:
                 if others is None:
                     others = [name for name in self._repositories() if name != repository]
-                others = [name for name in others if self.destination.has_blob(name, blob.digest)]
+                others = [name for name in others if self.destination.has_blob(name, blob.digest, blob.size)]
                 holder = next(iter(others), None)
             found.append(holder)
         return found
@@ -248,16 +249,6 @@ class ImageReplicate:
         if self.repositories is None:
             self.repositories = self.destination.repositories()
         return self.repositories
-
-    def _complete(self, image: ImageReference) -> bool:
-        try:
-            manifest = self.destination.get_manifest(image.repository, image.digest)
-            content = blobs(self.destination, image.repository, manifest)
-        except RegistryError as error:
-            if error.transient:
-                raise
-            return False  # a manifest that an index names is missing, or damaged
-        return all(self.destination.has_blob(image.repository, blob.digest) for blob in content)
 
     def apply(self, current: Mapping[str, Present], changes: Sequence[Change]) -> None:
         """Copy what is missing, verify it, then set tags."""
@@ -283,10 +274,22 @@ class ImageReplicate:
             retries=self.params["retries"],
             seconds=self.params["copy_timeout"],
         )
-        if not self._complete(image):
-            gone = self.destination.delete_manifest(image.repository, image.digest)
-            state = "its manifest was removed again" if gone else "its manifest is still there: delete it"
-            raise RegistryError(f"{destination}/{name} is incomplete after the copy; {state}. Look at its storage.")
+        self._verify(image)
+
+    def _verify(self, image: ImageReference) -> None:
+        """What was not copied whole must not stay visible."""
+        reason = "Look at its storage."
+        try:
+            if is_complete(self.destination, image.repository, image.digest):
+                return
+        except RegistryError as error:
+            if error.transient:
+                raise
+            reason = str(error)
+        gone = self.destination.delete_manifest(image.repository, image.digest)
+        state = "its manifest was removed again" if gone else "its manifest is still there: delete it"
+        name = f"{self.params['destination']}/{image.repository}@{image.digest}"
+        raise RegistryError(f"{name} is incomplete after the copy; {state}. {reason}")
 
 
 def main() -> None:

@@ -113,6 +113,17 @@ def blobs(client: RegistryClient, repository: str, manifest: Manifest) -> list[B
     return list(found.values())
 
 
+def is_complete(client: RegistryClient, repository: str, reference: str) -> bool:
+    """Whether every manifest and blob of an image, or of each image of an index, is there."""
+    try:
+        content = blobs(client, repository, client.get_manifest(repository, reference))
+    except RegistryError as error:
+        if error.transient:
+            raise
+        return False  # a manifest is missing, or damaged
+    return all(client.has_blob(repository, blob.digest, blob.size) for blob in content)
+
+
 class RegistryClient:
     """One registry, over TLS, with a password if it wants one."""
 
@@ -134,6 +145,8 @@ class RegistryClient:
         # The inventory names the registry and it is reached directly: a proxy variable, a CA variable or a .netrc of
         # whoever runs this must not change where the password goes.
         self._session.trust_env = False
+        # Lengths are compared: nothing on the way may compress
+        self._session.headers["Accept-Encoding"] = "identity"
         if username is not None and password is not None:
             # As text they would be sent as Latin-1; htpasswd, the engine and skopeo speak UTF-8
             self._session.auth = requests.auth.HTTPBasicAuth(username.encode(), password.encode())
@@ -190,10 +203,25 @@ class RegistryClient:
             return False
         return True
 
-    def has_blob(self, repository: str, digest: str) -> bool:
-        """Whether the repository holds a blob."""
+    def has_blob(self, repository: str, digest: str, size: int | None = None) -> bool:
+        """Whether the repository holds a blob. One that is not of this size is an error.
+
+        Docker's registry (2.8) keeps such a file at an upload, and also at a deletion, which removes only the
+        repository's link to it; it is its own host that has to mend it.
+        """
         what = _name(repository, digest)
-        return self._call("HEAD", f"{repository}/blobs/{digest}", what, missing=True) is not None
+        response = self._call("HEAD", f"{repository}/blobs/{digest}", what, missing=True)
+        if response is None:
+            return False
+        found = response.headers.get("Content-Length")
+        if size is not None and found not in (None, str(size)):
+            value = digest.partition(":")[2]
+            raise self._error(
+                f"{what} has {found} bytes instead of {size}, and no upload replaces it. On the registry's host delete "
+                f"docker/registry/v2/blobs/sha256/{value[:2]}/{value} in its storage folder and restart the registry, "
+                "then run this again."
+            )
+        return True
 
     def mount_blob(self, repository: str, digest: str, source: str) -> bool:
         """Have a blob of the repository `source` in `repository` too, without sending it."""

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from ansible.module_utils.qianjiang.engine import EngineNotFoundError
 
-from fake_registry import PASSWORD, USER, serve, write_certificate
+from fake_registry import PASSWORD, USER, digest_of, serve, write_certificate
 from running import ModuleFailedError, run
 
 BASE = "r.lab:5000/base@sha256:" + "b" * 64
@@ -155,8 +155,11 @@ def test_the_registry_is_enough(build: Build, engine: FakeEngine, tmp_path: Path
         image = build(check=True, **login)["image"]
         digest = registry.image("webui", [b"layer"], image.rpartition(":")[2])
         found = build(**login)
-    assert (found["changed"], found["digest"], found["image"]) == (False, digest, image)
-    assert not engine.record.exists()
+        assert (found["changed"], found["digest"], found["image"]) == (False, digest, image)
+        assert not engine.record.exists()
+        del registry.blobs["webui"][digest_of(b"layer")]
+        planned = build(check=True, **login)
+    assert (planned["built"], planned["digest"]) == (True, None), "what lacks a blob has to be built to be pushed again"
 
 
 def test_the_digest_of_a_pushed_image_is_known(build: Build, engine: FakeEngine) -> None:

@@ -93,10 +93,14 @@ def push(
             [("r/webui:t", None, "(known after the push)"), ("r/webui:latest", B, "(known after the push)")],
         ),
         ({"digest": B, "same": False, "tags": {}}, [("r/webui:t", B, "(known after the push)")]),
+        (
+            {"digest": B, "complete": False, "same": False, "tags": {}},
+            [("r/webui:t", "incomplete", "(known after the push)")],
+        ),
     ],
 )
 def test_plan(module: ModuleType, current: dict[str, Any], changes: list[tuple[Any, ...]]) -> None:
-    plan = module.plan(parse("localhost/webui:t"), current)
+    plan = module.plan(parse("localhost/webui:t"), {"complete": True, **current})
     assert [(c["name"].replace("localhost", "r"), c["before"], c["after"]) for c in plan] == changes
 
 
@@ -113,7 +117,12 @@ def test_push_then_nothing(push: Push, engine: FakeEngine, registry: FakeRegistr
     registry.requests.clear()
     again = push()
     assert again == {**again, "changed": False, "digest": done["digest"], "pushed": False, "tags_moved": []}
-    assert {request.split()[0] for request in registry.requests} == {"HEAD"}
+    assert registry.requests == [
+        "HEAD /v2/webui/manifests/ctx-1",
+        "HEAD /v2/webui/manifests/latest",
+        f"GET /v2/webui/manifests/{done['digest']}",
+        *(f"HEAD /v2/webui/blobs/{blob}" for blob in registry.blobs["webui"]),
+    ]
     assert len(engine.pushes) == 1
 
 
@@ -143,6 +152,59 @@ def test_another_image_under_a_tag_of_choice_is_pushed(
 def test_a_tag_of_choice_that_only_the_registry_has(push: Push, engine: FakeEngine, registry: FakeRegistry) -> None:
     digest = registry.image("webui", [b"layer"], "bookworm")
     assert push("bookworm", tags=[]) == {**push("bookworm", tags=[]), "changed": False, "digest": digest}
+
+
+@pytest.mark.parametrize("tag", ["ctx-1", "bookworm"])
+def test_a_lost_blob_is_sent_again(push: Push, engine: FakeEngine, registry: FakeRegistry, tag: str) -> None:
+    engine.images[f"{registry.address}/webui:{tag}"] = digest_of(CONFIG)
+    digest = push(tag)["digest"]
+    del registry.blobs["webui"][digest_of(b"layer")]
+    planned = push(tag, check=True)
+    assert planned["pushed"]
+    assert planned["diff"]["before"] == {
+        f"{registry.address}/webui:{tag}": "incomplete",
+        f"{registry.address}/webui:latest": digest,
+    }
+    done = push(tag)
+    assert (done["digest"], done["pushed"], len(engine.pushes)) == (digest, True, 2)
+    assert digest_of(b"layer") in registry.blobs["webui"]
+    assert not push(tag)["changed"]
+
+
+@pytest.mark.parametrize("tag", ["ctx-1", "bookworm"])
+def test_a_lost_blob_that_the_engine_does_not_have(
+    push: Push, engine: FakeEngine, registry: FakeRegistry, tag: str
+) -> None:
+    digest = registry.image("webui", [b"layer"], tag)
+    del registry.blobs["webui"][digest_of(b"layer")]
+    assert push(tag, check=True)["pushed"]  # a build in check mode does not make it either
+    with pytest.raises(ModuleFailedError) as error:
+        push(tag)
+    assert str(error.value) == (
+        f"{registry.address}/webui:{tag} ({digest}) is neither whole in its registry nor in this host's engine. "
+        "Build it first (image_build), or give an archive."
+    )
+
+
+def test_a_blob_that_was_cut_off(push: Push, engine: FakeEngine, registry: FakeRegistry) -> None:
+    engine.images[f"{registry.address}/webui:ctx-1"] = digest_of(CONFIG)
+    push()
+    registry.blobs["webui"][digest_of(b"layer")] = b""
+    with pytest.raises(ModuleFailedError, match="has 0 bytes instead of 5, and no upload replaces it"):
+        push()
+    assert len(engine.pushes) == 1
+
+
+def test_a_push_that_leaves_something_out(push: Push, engine: FakeEngine, registry: FakeRegistry) -> None:
+    image = f"{registry.address}/webui:ctx-1"
+    engine.images[image] = digest_of(CONFIG)
+    digest = push(tags=[])["digest"]
+    del registry.blobs["webui"][digest_of(b"layer")]
+    engine.events = [{"aux": {"Digest": digest}}]
+    with pytest.raises(ModuleFailedError) as error:
+        push()
+    assert str(error.value) == f"{image} ({digest}) is incomplete after the push. Look at its registry's storage."
+    assert "latest" not in registry.manifests["webui"]
 
 
 def test_an_image_that_is_nowhere(push: Push, engine: FakeEngine, registry: FakeRegistry) -> None:
@@ -247,6 +309,9 @@ def test_an_archive_is_pushed_once(
     assert PASSWORD not in json.dumps(skopeo)
     again = push("bookworm", tags=[], archive=file)
     assert (again["changed"], again["digest"]) == (False, done["digest"])
+    del registry.blobs["webui"][digest_of(b"layer")]
+    assert push("bookworm", tags=[], archive=file)["pushed"]
+    assert not push("bookworm", tags=[], archive=file)["changed"]
 
 
 def test_an_archive_with_another_image_replaces_the_tag(

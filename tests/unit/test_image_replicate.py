@@ -10,7 +10,7 @@ from ansible.module_utils.qianjiang.image_reference import ImageReferenceError, 
 from ansible.module_utils.qianjiang.registry import Blob
 from ansible.module_utils.qianjiang.skopeo import SkopeoError
 
-from fake_registry import INDEX, PASSWORD, USER, FakeRegistry, serve, write_certificate
+from fake_registry import INDEX, PASSWORD, USER, FakeRegistry, digest_of, serve, write_certificate
 from running import ModuleFailedError, run
 
 A = "sha256:" + "a" * 64
@@ -27,6 +27,7 @@ class FakeSkopeo:
         self.calls: list[dict[str, Any]] = []
         self.sent: list[str] = []
         self.loses: str | None = None  # a blob to lose on the way
+        self.cuts: str | None = None  # a blob to cut off on the way
         self.fails = False
 
     def __call__(self, *_: object) -> FakeSkopeo:
@@ -51,6 +52,8 @@ class FakeSkopeo:
             if blob.encode() in body and missing and blob != self.loses:
                 self.sent.append(blob)
                 self.target.blob(repository, data)
+                if blob == self.cuts:
+                    self.target.blobs[repository][blob] = b""
         self.target.manifests.setdefault(repository, {})[digest] = (media_type, body)
 
 
@@ -219,6 +222,31 @@ def test_an_incomplete_copy_does_not_stay_visible(
         "Look at its storage."
     )
     assert copy.manifests["webui"] == {}
+
+
+def test_a_blob_that_was_cut_off_is_not_taken_for_one(
+    replicate: Replicate, skopeo: FakeSkopeo, origin: FakeRegistry, copy: FakeRegistry
+) -> None:
+    digest = origin.image("webui", [b"layer"])
+    layer = digest_of(b"layer")
+    reason = f"registry {copy.address}: webui@{layer} has 0 bytes instead of 5, and no upload replaces it. "
+    skopeo.cuts = layer
+    with pytest.raises(ModuleFailedError) as error:
+        replicate(f"webui@{digest}")
+    assert str(error.value).startswith(
+        f"{copy.address}/webui@{digest} is incomplete after the copy; its manifest was removed again. {reason}"
+    )
+    assert copy.manifests["webui"] == {}
+    skopeo.cuts = None
+    with pytest.raises(ModuleFailedError) as error:
+        replicate(f"webui@{digest}")
+    assert str(error.value).startswith(reason)
+    del copy.blobs["webui"][layer]
+    replicate(f"webui@{digest}")
+    copy.blobs["webui"][layer] = b""
+    with pytest.raises(ModuleFailedError) as error:
+        replicate(f"webui@{digest}")
+    assert str(error.value).startswith(reason)
 
 
 def test_a_cut_wan_leaves_nothing_visible(

@@ -5,7 +5,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ansible.module_utils.qianjiang.registry import Blob, RegistryClient, RegistryError, blobs, ca_bundle, credentials
+from ansible.module_utils.qianjiang.registry import (
+    Blob,
+    RegistryClient,
+    RegistryError,
+    blobs,
+    ca_bundle,
+    credentials,
+    is_complete,
+)
 
 from fake_registry import IMAGE, INDEX, PASSWORD, USER, FakeRegistry, digest_of, serve, write_certificate
 
@@ -89,6 +97,35 @@ def test_blobs_are_asked_for_and_mounted(registry: FakeRegistry, client: Registr
     assert client.repositories() == ["base"]
     assert client.mount_blob("webui", digest, "base")
     assert client.has_blob("webui", digest)
+
+
+def test_a_blob_of_another_size(registry: FakeRegistry, client: RegistryClient) -> None:
+    digest = str(registry.blob("webui", b"layer")["digest"])
+    assert client.has_blob("webui", digest, 5)
+    registry.blobs["webui"][digest] = b""
+    assert client.has_blob("webui", digest)
+    with pytest.raises(RegistryError) as error:
+        client.has_blob("webui", digest, 5)
+    assert str(error.value) == (
+        f"registry {registry.address}: webui@{digest} has 0 bytes instead of 5, and no upload replaces it. On the "
+        f"registry's host delete docker/registry/v2/blobs/sha256/{digest[7:9]}/{digest[7:]} in its storage folder and "
+        "restart the registry, then run this again."
+    )
+    assert not error.value.transient
+
+
+def test_what_is_complete(registry: FakeRegistry, client: RegistryClient) -> None:
+    one, two = registry.image("webui", [b"shared", b"amd64"]), registry.image("webui", [b"shared", b"arm64"])
+    index = registry.index("webui", [one, two], "latest")
+    assert [is_complete(client, "webui", digest) for digest in (one, two, index, "latest")] == [True] * 4
+    del registry.blobs["webui"][digest_of(b"arm64")]
+    assert [is_complete(client, "webui", digest) for digest in (one, two, index)] == [True, False, False]
+    registry.blob("webui", b"arm64")
+    del registry.manifests["webui"][two]
+    assert [is_complete(client, "webui", digest) for digest in (one, two, index)] == [True, False, False]
+    registry.answers = [503]
+    with pytest.raises(RegistryError, match="answered 503"):
+        is_complete(client, "webui", one)
 
 
 def test_deleting_a_manifest(registry: FakeRegistry, client: RegistryClient) -> None:
