@@ -209,8 +209,9 @@ def _keeper(desired: Mapping[str, Any], containers: list[Owned], state: State) -
     if kept["status"] != "running":
         raise ValueError(f"{name} is {kept['status']}, so nothing is stopped; start it first (service_start)")
     refusal = fence(state, kept["service"], _number(desired, kept))
-    # what is on record may stay, whatever candidate of a later release came and failed
-    if refusal and state["current"].get(str(desired["replica"])) != name:
+    # By its own release's number, what is on record may stay, whatever candidate of a later one came and failed
+    is_recorded = state["current"].get(str(desired["replica"])) == name
+    if refusal and (desired.get("number") or not is_recorded):
         raise ValueError(refusal)
     return kept
 

@@ -190,6 +190,17 @@ def test_refused(load_module: Loader, containers: list[Owned], state: State, mes
     assert str(caught.value) == message
 
 
+@pytest.mark.parametrize("keep", ["webui.0.r6", "webui.0.r7"])
+def test_a_rollout_that_slept_stops_nothing_of_the_next_one(load_module: Loader, keep: str) -> None:
+    """It was number 7, and keeps what is on record: before its switch, or after it."""
+    state: State = {"highest_release": 8, "current": {"0": keep}}
+    desired = {"replica": 0, "keep": keep, "number": 7, "keep_releases": 2}
+    with pytest.raises(ValueError, match=r"^release 7 of webui is refused: this node has seen release 8\."):
+        load_module("service_stop").plan(
+            desired, [container(6, "running"), NEW, container(8, "running")], [], state, lambda _: True
+        )
+
+
 def test_the_current_one_may_be_kept_though_a_later_candidate_failed(load_module: Loader) -> None:
     state: State = {"highest_release": 9, "current": {"0": "webui.0.r7"}}
     module = load_module("service_stop")

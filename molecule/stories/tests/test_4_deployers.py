@@ -44,6 +44,28 @@ def test_one_that_wakes_up_after_its_lock_was_taken_changes_nothing() -> None:
         assert "VERSION=successor" in lab.connect(node).check_output(f"docker inspect {story.running(node)[0]}")
 
 
+def test_one_that_wakes_up_stops_nothing_that_the_next_one_has_started() -> None:
+    change = story.catalogue(env={"VERSION": "early sleeper"})
+    with story.unnoticed(), story.Running("rollout", *change, "--extra-vars", "rollout_lock_ttl=8") as sleeper:
+        assert sleeper.until("Switch at the gateway")
+        sleeper.signal(signal.SIGSTOP)
+        time.sleep(9)
+        with story.Running("rollout", *story.catalogue(env={"VERSION": "next"})) as successor:
+            assert successor.until("Switch at the gateway")
+            successor.signal(signal.SIGSTOP)
+            there = {node: story.containers(node) for node in story.NODES}
+            sleeper.signal(signal.SIGCONT)
+            told = sleeper.end()
+            assert {node: story.containers(node) for node in story.NODES} == there
+            successor.signal(signal.SIGCONT)
+            successor_told = successor.end()
+    assert sleeper.process.returncode != 0, told
+    assert successor.process.returncode == 0, successor_told
+    story.assert_clean()
+    for node in story.NODES:
+        assert "VERSION=next" in lab.connect(node).check_output(f"docker inspect {story.running(node)[0]}")
+
+
 def boundaries() -> int:
     """How many tasks a rollout begins, counted on one that changes everything."""
     with story.Running("rollout", *story.catalogue(env={"VERSION": "counted"})) as rollout:
