@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from running import play
 from support import ROOT
@@ -63,6 +64,59 @@ RECORDS = {"hangzhou-node1": "records", "shanghai-node1": "records"}
 )
 def test_who_does_what_for_all(tmp_path: Path, broken: list[str], expected: dict[str, str]) -> None:
     assert duties(tmp_path, *broken) == expected
+
+
+@pytest.mark.parametrize("playbook", ["apply.yml", "revert.yml"])
+def test_who_looks_again_looks_for_the_verb_of_the_plan(playbook: str) -> None:
+    """For a rollout it would ask the origin, which a rollback does not need."""
+    plays = yaml.safe_load((ROOT / "playbooks" / playbook).read_text())
+    roles = {
+        play["name"]: [task.get("ansible.builtin.import_role", {}) for task in play.get("tasks", [])] for play in plays
+    }
+    looks = [play for play in plays if {"name": "rollout", "tasks_from": "look"} in roles[play["name"]]]
+    assert [play["vars"].get("rollout_verb") for play in looks] == [
+        "{{ hostvars['localhost']['rollout_plan']['verb'] }}"
+    ]
+
+
+RECORD = """
+- hosts: localhost
+  gather_facts: false
+  ignore_unreachable: true
+  tasks:
+    - ansible.builtin.import_role:
+        name: rollout
+        tasks_from: record
+"""
+# Of the datacenter's, the disk is full
+APPEND = """
+from ansible.module_utils.basic import AnsibleModule
+
+module = AnsibleModule({name: {"type": "raw"} for name in ("records", "path", "lock_path", "holder_id")})
+if module.params["lock_path"]:
+    module.fail_json(msg="no space left on device")
+open(module.params["path"], "w").write("recorded")
+module.exit_json()
+"""
+
+
+def test_the_controller_has_the_record_that_a_datacenter_cannot_write(tmp_path: Path) -> None:
+    (tmp_path / "library").mkdir()
+    (tmp_path / "library/record_append.py").write_text(APPEND)
+    (tmp_path / "play.yml").write_text(RECORD)
+    there = tmp_path / "rollouts.jsonl"
+    variables = {
+        "rollout_records": [{"kind": "rollout"}],
+        "rollout_record_path": str(there),
+        "rollout_records_for_all": True,
+        "rollout_plan": {"leads": ["localhost"]},
+        "rollout_lock": {"path": "/nowhere/lock.json", "holder_id": "a"},
+        "rollout_lock_host": "localhost",
+    }
+    done = play(tmp_path / "play.yml", ROOT / "inventories/lab/hosts.yml", **variables)
+    assert done.returncode != 0
+    assert "no space left on device" in done.stdout
+    assert there.read_text() == "recorded"
 
 
 def test_a_plan_is_saved_and_read_where_the_command_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
