@@ -101,7 +101,7 @@ from ansible.module_utils.qianjiang.haproxy import (
 from ansible.module_utils.qianjiang.lock import Lock, LockError, read
 
 # Fields of a server that are not returned
-HIDDEN = ("name", "checked", "queued", "address", "port")
+HIDDEN = ("name", "checked", "queued", "perhaps_unanswered", "address", "port")
 
 
 def shown(server: Server) -> dict[str, Any]:

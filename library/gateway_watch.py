@@ -167,7 +167,7 @@ class Watch:
             for name in self.params["new"]:
                 if servers[name].requests < first[name].requests:
                     # A new worker counts from 0
-                    first[name] = first[name]._replace(requests=0, errors_5xx=0, response_ms=0)
+                    first[name] = first[name]._replace(requests=0, errors_5xx=0, response_ms=0, perhaps_unanswered=0)
             self.new = {name: since(first[name], servers[name]) for name in self.params["new"]}
             for name in self.params["old"]:
                 # What was counted before a reload says more

@@ -56,9 +56,12 @@ def whole(server: Server) -> Figures:
 
 
 def since(begin: Server, now: Server) -> Figures:
-    """What was counted of a server since `begin`; all of it where the counters began anew, as after a reload."""
+    """What was counted of a server since `begin`; all of it where the counters began anew, as after a reload.
+
+    The errors alone may fall without a reload: answers under way hide those of before. What `begin` hides is old.
+    """
     count = now.requests - begin.requests
-    if count < 0 or now.errors_5xx < begin.errors_5xx:
+    if count < 0:
         return whole(now)
     if count == 0:
         return Figures(problem=problem_of(now))
@@ -66,7 +69,7 @@ def since(begin: Server, now: Server) -> Figures:
     kept = begin.requests / min(now.requests, _WINDOW) if begin.requests < _WINDOW else 1.0
     kept *= (1 - 1 / _WINDOW) ** max(0, now.requests - max(begin.requests, _WINDOW))
     average = max(0.0, (now.response_ms - begin.response_ms * kept) / (1 - kept))
-    errors = now.errors_5xx - begin.errors_5xx
+    errors = max(0, now.errors_5xx - begin.errors_5xx - begin.perhaps_unanswered)
     return Figures(count, errors, round(average, 1), round(1 / (1 - kept), 1), problem_of(now))
 
 

@@ -16,7 +16,8 @@ What HAProxy 2.6 to 3.0 do, and this module works around:
 - A reload takes a server's port from the state that is carried over, not from the configuration. `set server … addr …
   port …` answers a text also when it worked, and 3.0 answers before it has done it.
 - A server's `req_tot` counts its answers. A request that it left unanswered is in `eresp` alone, and from 3.0 on there
-  once per attempt and once more; `stot` bounds that, which counts attempts, without those under way (`scur`).
+  once per attempt and once more; `stot` bounds that, which counts attempts. Those under way (`scur`) are not over yet,
+  but may be answered already, while the answer is still being sent: without them it bounds from below.
 """
 
 from __future__ import annotations
@@ -117,11 +118,14 @@ class Server(NamedTuple):
     sessions: int
     queued: int
     # Since HAProxy started or was last reloaded: answers and requests left unanswered, and the 5xx and unanswered ones
-    # among them; of the last 512 answers, the average until they began and until they were over
+    # among them, without those that requests under way hide; of the last 512 answers, the average until they began and
+    # until they were over
     requests: int = 0
     errors_5xx: int = 0
     response_ms: int = 0
     total_ms: int = 0
+    # How many more may have been left unanswered
+    perhaps_unanswered: int = 0
     # Where it forwards to
     address: str = ""
     port: int = 0
@@ -185,13 +189,15 @@ def _count(row: Mapping[str, str | None], column: str) -> int:
 
 def _counters(row: Mapping[str, str | None]) -> dict[str, int]:
     answered = _count(row, "req_tot")
-    over = _count(row, "stot") - _count(row, "scur")
-    unanswered = min(_count(row, "eresp"), max(0, over - answered))
+    not_answered = _count(row, "stot") - answered
+    at_most = min(_count(row, "eresp"), max(0, not_answered))
+    unanswered = min(at_most, max(0, not_answered - _count(row, "scur")))
     return {
         "requests": answered + unanswered,
         "errors_5xx": _count(row, "hrsp_5xx") + unanswered,
         "response_ms": _count(row, "rtime"),
         "total_ms": _count(row, "ttime"),
+        "perhaps_unanswered": at_most - unanswered,
     }
 
 

@@ -107,6 +107,19 @@ def test_judge(new: dict[str, Figures], old: dict[str, Figures], expected: str |
         pytest.param(server(500, 0, 10), server(520, 0, 21), Figures(20, 0, 295.0, 25.9), id="over the edge"),
         pytest.param(server(900, 5, 99), server(30, 1, 8), Figures(30, 1, 8.0, 1.0), id="reloaded meanwhile"),
         pytest.param(server(900, 0, 99), server(30, 0, 8), Figures(30, 0, 8.0, 1.0), id="reloaded, without errors"),
+        pytest.param(server(600, 5), server(640, 2), Figures(40, 0, 0.0, 13.3), id="answers under way hide old errors"),
+        pytest.param(
+            server(600, 1)._replace(perhaps_unanswered=4),
+            server(640, 5),
+            Figures(40, 0, 0.0, 13.3),
+            id="old errors come out of hiding",
+        ),
+        pytest.param(
+            server(600, 1)._replace(perhaps_unanswered=4),
+            server(640, 8),
+            Figures(40, 3, 0.0, 13.3),
+            id="old errors come out of hiding, and there are new ones",
+        ),
         pytest.param(server(1540, 0, 20), server(1541, 0, 19), Figures(1, 0, 0.0, 512.0), id="rounding, never below 0"),
     ],
 )

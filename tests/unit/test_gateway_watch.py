@@ -95,12 +95,17 @@ def test_a_server_that_is_not_there(load_module: Loader) -> None:
     assert str(error.value).endswith("run playbooks/nodes.yml --tags gateway")
 
 
-def test_a_reload_counts_anew(load_module: Loader) -> None:
+@pytest.mark.parametrize("perhaps_unanswered", [0, 100])
+def test_a_reload_counts_anew(load_module: Loader, perhaps_unanswered: int) -> None:
+    def before(now: float) -> dict[str, Server]:
+        found = fine(now)
+        return found | {B: found[B]._replace(perhaps_unanswered=perhaps_unanswered)}
+
     def reloaded(now: float) -> dict[str, Server]:
         count = int(now - 30) * 10
         return {A: server(A, 0), B: server(B, count, errors=count // 5)}
 
-    world = World(lambda now: fine(now) if now < 30 else reloaded(now))
+    world = World(lambda now: before(now) if now < 30 else reloaded(now))
     watch = world.watch(load_module("gateway_watch"))
     assert watch.run().startswith(f"{B}: 4 of 20 requests failed (20.0%), allowed are 1.0% (the old servers have 0.0%)")
     assert world.now == 32

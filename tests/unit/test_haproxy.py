@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils.qianjiang.bake import since
 from ansible.module_utils.qianjiang.haproxy import (
     Answer,
     Arrival,
@@ -88,11 +89,47 @@ def test_a_check_under_way_does_not_make_a_server_unwell(before: str, status: st
     ],
 )
 def test_requests_and_errors_are_counted(numbers: dict[str, int], requests: int, errors: int) -> None:
-    header = ["pxname", "svname", "qcur", "scur", "check_status", "rtime", "ttime", *numbers]
-    row = ["webui", "node1.0.a", "0", "0", "L7OK", "14", "15", *map(str, numbers.values())]
-    server = parse_servers("webui", STATE, f"# {','.join(header)}\n{','.join(row)}\n")["node1.0.a"]
+    server = counted(numbers)
     assert (server.requests, server.errors_5xx) == (requests, errors)
     assert (server.response_ms, server.total_ms) == (14, 15)
+
+
+def counted(numbers: dict[str, int]) -> Server:
+    header = ["pxname", "svname", "qcur", "scur", "check_status", "rtime", "ttime", *numbers]
+    row = ["webui", "node1.0.a", "0", "0", "L7OK", "14", "15", *map(str, numbers.values())]
+    return parse_servers("webui", STATE, f"# {','.join(header)}\n{','.join(row)}\n")["node1.0.a"]
+
+
+@pytest.mark.parametrize("per_unanswered", [pytest.param(1, id="2.6"), pytest.param(2, id="3.0")])
+@pytest.mark.parametrize(
+    ("begin", "now", "requests", "errors"),
+    [
+        # (answered, unanswered, waiting for an answer, answers being sent)
+        pytest.param((900, 9, 0, 0), (1000, 9, 0, 0), 100, 0, id="nothing under way"),
+        pytest.param((900, 9, 0, 4), (1000, 9, 0, 0), 104, 0, id="answers end that were being sent"),
+        pytest.param((900, 9, 4, 0), (1000, 9, 0, 0), 100, 0, id="requests end that waited"),
+        pytest.param((900, 9, 0, 0), (1000, 9, 0, 4), 96, 0, id="answers begin and go on"),
+        pytest.param((900, 9, 0, 0), (1000, 9, 4, 40), 91, 0, id="more answers go on than were left unanswered"),
+        pytest.param((900, 9, 0, 4), (1000, 12, 0, 0), 107, 3, id="new ones, answers end"),
+        pytest.param((900, 9, 0, 0), (1000, 19, 3, 4), 106, 6, id="new ones, some hidden by answers that go on"),
+        pytest.param((900, 9, 0, 0), (30, 2, 0, 0), 32, 2, id="reloaded"),
+    ],
+)
+def test_what_was_left_unanswered_before_is_no_new_error(
+    begin: tuple[int, ...], now: tuple[int, ...], requests: int, errors: int, per_unanswered: int
+) -> None:
+    def reading(answered: int, unanswered: int, waiting: int, sending: int) -> Server:
+        return counted(
+            {
+                "req_tot": answered,
+                "stot": answered + unanswered + waiting,
+                "scur": waiting + sending,
+                "eresp": unanswered * per_unanswered,
+            }
+        )
+
+    found = since(reading(*begin), reading(*now))
+    assert (found.requests, found.errors) == (requests, errors)
 
 
 def test_a_map_file() -> None:
@@ -343,8 +380,8 @@ class FakeRuntime(Runtime):
     def servers(self, backend: str) -> dict[str, Server]:
         """One tick, then the table."""
         assert backend == "webui"
-        for name, port, since in self.ports:
-            if self.now >= since:
+        for name, port, in_use_at in self.ports:
+            if self.now >= in_use_at:
                 self.table[name] = self.table[name]._replace(port=port)
         for name, server in self.table.items():
             comes_up = self.behaviour["comes_up"]
