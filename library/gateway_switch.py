@@ -18,6 +18,7 @@ description:
     without, and from maintenance, it has to pass a check from now on.
   - When one of O(switches[].to) does not pass, all are put back as they were, and nothing is drained.
   - Sessions that outlast a drain timeout are cut, and counted in RV(cut).
+    Those of a server that is brought back into rotation meanwhile are left alone.
   - Sessions of older HAProxy workers, which a reload left, count too.
   - O(lock) is renewed before anything is touched, and again when all have passed. When it is lost, all are put back.
 attributes:

@@ -523,18 +523,25 @@ class Runtime:
     ) -> dict[str, int]:
         """Put servers into drain together until the sessions of each have ended; how many were cut, by server.
 
-        They stay in drain. One in maintenance is out of rotation as well, and is left there.
+        They stay in drain. One in maintenance is out of rotation as well, and is left there. One that somebody brings
+        back into rotation meanwhile keeps its sessions.
         """
         leaving = [one for one in dict.fromkeys(departures) if self.server(one.backend, one.name).admin != "maint"]
         for one in leaving:
             self.do(f"set server {one.target} state drain")
         begin = clock()
         empty = dict.fromkeys(leaving, 0)
+        away: set[Departure] = set()
         cut: dict[str, int] = {}
         while leaving:
             found = {backend: self.servers(backend) for backend in {one.backend for one in leaving}}
             for one in list(leaving):
                 server = found[one.backend].get(one.name)
+                if server and server.admin != "ready":
+                    away.add(one)
+                elif server and one in away:
+                    leaving.remove(one)
+                    continue
                 left = server.sessions + server.queued if server else 0
                 empty[one] = empty[one] + 1 if left == 0 else 0
                 # Twice: between choosing a server and counting the session lies a moment

@@ -635,3 +635,40 @@ def test_one_whose_time_is_over_does_not_wait_for_the_others() -> None:
     fake.dismiss([Departure("webui", "a", 9), Departure("webui", "c", 2)], clock=fake.clock, sleep=fake.sleep)
     assert fake.commands[fake.commands.index("shutdown sessions server webui/c") - 1] == "2 s"
     assert fake.commands[fake.commands.index("shutdown sessions server webui/a") - 1] == "9 s"
+
+
+def test_one_that_is_brought_back_meanwhile_keeps_its_sessions() -> None:
+    class BroughtBack(FakeRuntime):
+        def servers(self, backend: str) -> dict[str, Server]:
+            if self.now >= 5:
+                self.table["a"] = self.table["a"]._replace(admin="ready", sessions=40)
+            return super().servers(backend)
+
+    fake = BroughtBack([server("a", "ready", sessions=3), server("c", "ready", sessions=1)], drains=False)
+    departures = [Departure("webui", "a", 30), Departure("webui", "c", 30)]
+    assert fake.dismiss(departures, clock=fake.clock, sleep=fake.sleep) == {"webui/c": 1}
+    assert "shutdown sessions server webui/a" not in fake.commands
+    assert states(fake) == {"a": "ready", "c": "drain"}
+
+
+def test_one_that_is_brought_back_is_not_waited_for() -> None:
+    class BroughtBack(FakeRuntime):
+        def sleep(self, seconds: float) -> None:
+            super().sleep(seconds)
+            if self.now >= 5:
+                self.table["a"] = self.table["a"]._replace(admin="ready")
+
+    fake = BroughtBack([server("a", "ready", sessions=40)], drains=False)
+    assert fake.dismiss([Departure("webui", "a", 30)], clock=fake.clock, sleep=fake.sleep) == {}
+    assert fake.commands == ["set server webui/a state drain"]
+    assert 5 <= fake.now < 5.5
+
+
+def test_one_that_is_not_away_at_once_is_not_taken_for_brought_back() -> None:
+    class Late(FakeRuntime):
+        def servers(self, backend: str) -> dict[str, Server]:
+            found = super().servers(backend)
+            return found if self.now >= 0.3 else {name: one._replace(admin="ready") for name, one in found.items()}
+
+    fake = Late([server("a", "ready", sessions=3)], drains=False)
+    assert fake.dismiss([Departure("webui", "a", 2)], clock=fake.clock, sleep=fake.sleep) == {"webui/a": 3}
