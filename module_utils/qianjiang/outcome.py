@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from ansible.module_utils.qianjiang.plan import Failure, Plan, Replica, Step
+from ansible.module_utils.qianjiang.target import Target
 
 Nodes = Mapping[str, Mapping[str, Any]]
 
@@ -37,16 +38,19 @@ def asked_for(plan: Plan, nodes: Nodes, failures: Mapping[str, Failure]) -> dict
         services = dict(seen["services"])
         for name, target in plan["services"].items():
             if name in services:
-                replicas = [_on_release(replica, target["release"]) for replica in services[name]["replicas"]]
+                replicas = [_on_release(replica, target) for replica in services[name]["replicas"]]
                 services[name] = dict(services[name]) | {"replicas": replicas}
         compared[node] = dict(seen) | {"services": services}
     return compared
 
 
-def _on_release(replica: Mapping[str, Any], release: int) -> dict[str, Any]:
-    current = replica["current"]
-    before = current["release"] if current else None
-    wrong = [] if before == release else [{"name": "release", "before": before, "after": release}]
+def _on_release(replica: Mapping[str, Any], target: Target) -> dict[str, Any]:
+    current = replica["current"] or {"release": None, "digest": None}
+    wrong: list[dict[str, Any]] = []
+    if current["release"] != target["release"]:
+        wrong = [{"name": "release", "before": current["release"], "after": target["release"]}]
+    elif current["digest"] != target["digest"]:
+        wrong = [{"name": "image", "before": current["digest"], "after": target["digest"]}]
     return dict(replica) | {"differences": wrong}
 
 

@@ -98,26 +98,58 @@ def kept_releases(name: str, nodes: Mapping[str, Mapping[str, Any]]) -> dict[int
     return {release: sorted(found[release]) for release in sorted(found)}
 
 
+def kept_images(name: str, nodes: Mapping[str, Mapping[str, Any]]) -> dict[int, dict[str, list[str]]]:
+    """Release → its digest → its nodes. Of several digests, where --limit gave one number to two images.
+
+    Configurations are not compared: with an environment of each node's own they differ in one release.
+    """
+    found: dict[int, dict[str, list[str]]] = {}
+    for node in sorted(nodes):
+        service = nodes[node]["services"].get(name, {"replicas": []})
+        items = [item for replica in service["replicas"] for item in _ready_made(service, replica)]
+        for release, digest in dict.fromkeys((item["release"], item["digest"]) for item in items):
+            found.setdefault(release, {}).setdefault(digest, []).append(node)
+    return found
+
+
+def _listed(kept: Mapping[int, Sequence[str]], images: Mapping[int, Mapping[str, Sequence[str]]]) -> str:
+    lines = []
+    for release, nodes in kept.items():
+        if len(images[release]) == 1:
+            lines.append(f"r{release} on {', '.join(nodes)}")
+        else:
+            lines += [f"r{release} ({short(digest)}) on {', '.join(its)}" for digest, its in images[release].items()]
+    return "; ".join(lines) or "none"
+
+
 def rollback_target(name: str, platform: Platform, to: str) -> Target:
-    """The release `to` ("r3" or "3"), or the one before the newest that every node has.
+    """The release `to` ("r3" or "3"), or the one before the newest that every node has, with the same image.
 
     So the same command again, after one that was killed too, goes no further back. Raises PlanError.
     """
     kept = kept_releases(name, platform.nodes)
-    there = "; ".join(f"r{release} on {', '.join(nodes)}" for release, nodes in kept.items()) or "none"
+    images = kept_images(name, platform.nodes)
+    there = _listed(kept, images)
     text = str(to).removeprefix("r")
     if text and not text.isdecimal():
         raise PlanError(f'to: expected a release such as r3, got "{to}"; {name} has {there}')
     serving = [current["release"] for current in _currents(name, platform.nodes)]
     concerned = sorted(node for node, seen in platform.nodes.items() if name in seen["services"])
     everywhere = [release for release, nodes in kept.items() if nodes == concerned]
-    before = [release for release in everywhere if release < max([*everywhere, *serving], default=0)]
+    newest = max([*everywhere, *serving], default=0)
+    before = [release for release in everywhere if release < newest and len(images[release]) == 1]
     if not text and not before:
         raise PlanError(f"{name}: no earlier release was kept on every node; there are {there}")
     release = int(text) if text else min(before[-1], max(serving, default=before[-1]))
     lacking = [node for node in concerned if node not in kept.get(release, [])]
     if lacking:
         raise PlanError(f"{name}: {', '.join(lacking)} did not keep r{release}; there are {there}")
+    if len(images[release]) > 1:
+        which = "; ".join(f"{short(digest)} on {', '.join(nodes)}" for digest, nodes in images[release].items())
+        raise PlanError(
+            f"{name}: r{release} is not one image: {which}; "
+            "name another release, or --limit to the nodes of one of them"
+        )
     sample = next(
         item
         for service in _found(name, platform.nodes)

@@ -190,7 +190,10 @@ RETURNED = plan({"h1": node(replica(running(2)), highest=2, kept=[kept(1)])}, "r
 @pytest.mark.parametrize(
     ("current", "differences"),
     [
-        pytest.param(running(1), [], id="on the release asked for, whatever the catalogue says"),
+        pytest.param(running(1, digest=OLD), [], id="on the release asked for, whatever the catalogue says"),
+        pytest.param(
+            running(1), [{"name": "image", "before": NEW, "after": OLD}], id="another image under the same number"
+        ),
         pytest.param(running(2), [{"name": "release", "before": 2, "after": 1}], id="not on it"),
         pytest.param(None, [{"name": "release", "before": None, "after": 1}], id="nothing runs"),
     ],

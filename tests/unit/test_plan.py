@@ -917,7 +917,7 @@ def test_who_only_loses_a_replica_does_not_stand_for_its_datacenter() -> None:
 
 
 def test_what_has_ended_on_the_release_asked_for_is_started_again() -> None:
-    ended = node(replica(running(2, running=False), differences=[RUNNING]), highest=3)
+    ended = node(replica(running(2, running=False, digest=OLD), differences=[RUNNING]), highest=3)
     planned = plan({"h1": ended, "h2": KEEPS}, "rollback", to="r2", digests={})
     (step,) = planned["steps"]["h1"]
     (one,) = step["replicas"]

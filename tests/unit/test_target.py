@@ -106,7 +106,16 @@ def test_what_a_node_can_go_to(replicas: list[Any], kept_there: list[Any], relea
 
 
 def went(kept_there: list[int], serving: int, highest: int | None = None) -> dict[str, Any]:
-    return on(serving, highest, kept=[kept(release) for release in kept_there])
+    return on(serving, highest, f"sha256:{serving}", kept=[kept(one, digest=f"sha256:{one}") for one in kept_there])
+
+
+def parted(release: int, serving: int, *others: int) -> dict[str, dict[str, Any]]:
+    """Two datacenters that got different images under one number, by --limit."""
+    digests = {"h1": OLD, "s1": NEW}
+    return {
+        name: on(serving, 8, "sha256:serves", kept=[kept(release, digest=digest), *map(kept, others)])
+        for name, digest in digests.items()
+    }
 
 
 @pytest.mark.parametrize(
@@ -131,6 +140,17 @@ def went(kept_there: list[int], serving: int, highest: int | None = None) -> dic
             6,
             3,
             id="killed before its switch: the same one again",
+        ),
+        pytest.param(parted(7, 8, 6), "", 9, 6, id="a number that means two images is skipped"),
+        pytest.param(parted(7, 6, 5), "", 9, 6, id="again, after it was skipped"),
+        pytest.param(parted(7, 8, 6), "r6", 9, 6, id="past it, by name"),
+        pytest.param({"h1": parted(7, 8)["h1"]}, "r7", 9, 7, id="by --limit to those of one image"),
+        pytest.param(
+            {name: on(4, kept=[kept(3, configuration=name)]) for name in ("h1", "s1")},
+            "r3",
+            5,
+            3,
+            id="an environment of each node's own",
         ),
     ],
 )
@@ -179,6 +199,30 @@ def test_what_was_kept_says_what_comes_back() -> None:
             "last",
             'to: expected a release such as r3, got "last"; webui has r3 on h1; r4 on h1',
             id="no release",
+        ),
+        pytest.param(
+            parted(7, 8),
+            "r7",
+            "webui: r7 is not one image: 000000000000 on h1; 111111111111 on s1; "
+            "name another release, or --limit to the nodes of one of them",
+            id="two images",
+        ),
+        pytest.param(
+            parted(7, 8),
+            "",
+            "webui: no earlier release was kept on every node; "
+            "there are r7 (000000000000) on h1; r7 (111111111111) on s1; r8 on h1, s1",
+            id="nothing but two images",
+        ),
+        pytest.param(
+            {
+                name: on(5, 8, digest, kept=[kept(6), kept(7)])
+                for name, digest in (("h1", OLD), ("h2", OLD), ("s1", NEW))
+            },
+            "",
+            "webui: r5 is not one image: 000000000000 on h1, h2; 111111111111 on s1; "
+            "name another release, or --limit to the nodes of one of them",
+            id="two images serve, and what was kept came later",
         ),
     ],
 )
