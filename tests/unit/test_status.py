@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from ansible.module_utils.qianjiang.status import COLUMNS, service_url, status
 
-from support import DATACENTERS, OLD, catalogue, node, replica, running
+from support import DATACENTERS, OLD, catalogue, node, rendered, replica, running
 
 SERVICES = {"webui": catalogue()["webui"]}
 GATEWAYS = {"hangzhou": ["http://10.0.0.1", "http://10.0.0.2"], "shanghai": []}
@@ -95,3 +95,25 @@ def test_urls() -> None:
     assert service_url("http://10.0.0.1", 8080) == "http://10.0.0.1:8080/"
     assert service_url("https://10.0.0.1", 443) == "https://10.0.0.1/"
     assert service_url("https://10.0.0.1", 80) == "https://10.0.0.1:80/"
+
+
+@pytest.mark.parametrize(
+    ("check", "planned", "problems"),
+    [
+        pytest.param(False, {}, ["h1: why", "h1: behind"], id="a status"),
+        pytest.param(True, {}, ["h1: why", "h1: behind"], id="a status changes nothing, so its check is the same"),
+        pytest.param(False, {"rollout_plan": {}}, ["h1: why", "h1: behind"], id="after a plan"),
+        pytest.param(True, {"rollout_plan": {}}, ["why"], id="before a plan nobody is where it goes to"),
+    ],
+)
+def test_what_a_report_fails_with(check: bool, planned: dict[str, Any], problems: list[str]) -> None:
+    found = rendered(
+        "rollout",
+        "{{ __rollout_problems }}",
+        {},
+        ansible_check_mode=check,
+        hostvars={"localhost": planned},
+        rollout_failures={"h1": {"reason": "why"}},
+        __rollout_status={"behind": ["h1: why", "h1: behind"]},
+    )
+    assert list(found) == problems
