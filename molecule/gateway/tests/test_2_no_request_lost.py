@@ -90,3 +90,24 @@ def test_a_reload_takes_ports_from_the_configuration_but_not_of_what_serves(gate
         assert found == {"first.0.a": 18990, "first.0.b": 19891, "second.0.a": 18990, "third.0.b": 19891}
     assert_none_lost(load)
     assert gateway.ports()["first.0.b"] == 18991
+
+
+def test_what_was_resolved_serves_on_while_nothing_is_resolved(gateway: Gateway) -> None:
+    lines = "\n".join(f"{address} {place}-node" for place, address in gateway.addresses.items())
+    change = "; ".join(f"s/ {address}:1899/ {place}-node:1899/" for place, address in gateway.addresses.items())
+    # A mount: written into, never replaced
+    gateway.host.check_output("cp /etc/hosts /root/hosts.kept && echo %s >> /etc/hosts", lines)
+    try:
+        with gateway.load(8) as load, changed_configuration(gateway.host, change):
+            gateway.host.check_output("cp /root/hosts.kept /etc/hosts")
+            assert gateway.host.run("getent hosts first-node").rc != 0
+            gateway.host.check_output("systemctl reload haproxy.service")
+            assert gateway.states() == {
+                "first.0.a": "UP",
+                "first.0.b": "DOWN",
+                "second.0.a": "UP",
+                "second.0.b": "DOWN",
+            }
+        assert_none_lost(load)
+    finally:
+        gateway.host.check_output("cp /root/hosts.kept /etc/hosts && rm /root/hosts.kept")
