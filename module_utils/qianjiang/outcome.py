@@ -10,7 +10,6 @@ from datetime import datetime, timezone
 from typing import Any
 
 from ansible.module_utils.qianjiang.plan import Failure, Plan, Replica, Step
-from ansible.module_utils.qianjiang.target import Target
 
 Nodes = Mapping[str, Mapping[str, Any]]
 
@@ -38,19 +37,21 @@ def asked_for(plan: Plan, nodes: Nodes, failures: Mapping[str, Failure]) -> dict
         services = dict(seen["services"])
         for name, target in plan["services"].items():
             if name in services:
-                replicas = [_on_release(replica, target) for replica in services[name]["replicas"]]
+                # Scaling is by number alone: where that is several images, each stays
+                digest = target["digest"] if plan["verb"] == "rollback" else None
+                replicas = [_on_release(item, target["release"], digest) for item in services[name]["replicas"]]
                 services[name] = dict(services[name]) | {"replicas": replicas}
         compared[node] = dict(seen) | {"services": services}
     return compared
 
 
-def _on_release(replica: Mapping[str, Any], target: Target) -> dict[str, Any]:
+def _on_release(replica: Mapping[str, Any], release: int, digest: str | None) -> dict[str, Any]:
     current = replica["current"] or {"release": None, "digest": None}
     wrong: list[dict[str, Any]] = []
-    if current["release"] != target["release"]:
-        wrong = [{"name": "release", "before": current["release"], "after": target["release"]}]
-    elif current["digest"] != target["digest"]:
-        wrong = [{"name": "image", "before": current["digest"], "after": target["digest"]}]
+    if current["release"] != release:
+        wrong = [{"name": "release", "before": current["release"], "after": release}]
+    elif digest and current["digest"] != digest:
+        wrong = [{"name": "image", "before": current["digest"], "after": digest}]
     return dict(replica) | {"differences": wrong}
 
 

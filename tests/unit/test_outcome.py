@@ -204,6 +204,12 @@ def test_a_rollback_is_compared_with_what_it_asks_for(current: dict[str, Any] | 
     assert seen["h1"]["services"]["webui"]["replicas"][0]["differences"] == [TITLE]
 
 
+def test_scaling_leaves_each_of_the_images_of_one_number() -> None:
+    scaled = cast(Plan, RETURNED | {"verb": "scale"})
+    seen = {"h1": node(replica(running(1, digest=NEW)), highest=1)}
+    assert asked_for(scaled, seen, {})["h1"]["services"]["webui"]["replicas"][0]["differences"] == []
+
+
 def test_a_rollout_is_compared_with_the_catalogue_and_so_are_other_services() -> None:
     seen = {"h1": node(replica(running(3), differences=[TITLE]), highest=3)}
     assert asked_for(PLAN, seen, {}) == seen
