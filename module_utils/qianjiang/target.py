@@ -135,6 +135,8 @@ def rollback_target(name: str, platform: Platform, to: str) -> Target:
         raise PlanError(f'to: expected a release such as r3, got "{to}"; {name} has {there}')
     serving = [current["release"] for current in _currents(name, platform.nodes)]
     concerned = sorted(node for node, seen in platform.nodes.items() if name in seen["services"])
+    if not concerned:
+        raise PlanError(f"{name}: it is placed on none of these nodes")
     everywhere = [release for release, nodes in kept.items() if nodes == concerned]
     newest = max([*everywhere, *serving], default=0)
     before = [release for release in everywhere if release < newest and len(images[release]) == 1]

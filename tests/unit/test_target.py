@@ -195,6 +195,9 @@ def test_what_was_kept_says_what_comes_back() -> None:
             id="only one of its replicas has",
         ),
         pytest.param(
+            {"h1": {**BARE, "services": {}}}, "r3", "webui: it is placed on none of these nodes", id="not placed here"
+        ),
+        pytest.param(
             {"h1": went([3], 4)},
             "last",
             'to: expected a release such as r3, got "last"; webui has r3 on h1; r4 on h1',
