@@ -140,3 +140,33 @@ def test_a_release_is_of_its_service_whatever_is_around_the_name(tmp_path: Path)
     )
     done = play(tmp_path / "play.yml", ROOT / "inventories/lab/hosts.yml", service=" webui", release="v1")
     assert re.search(r"^ +webui: v1$", done.stdout, re.MULTILINE), done.stdout
+
+
+# Every gateway has seen errors; it says that it was asked
+WATCH = """
+from ansible.module_utils.basic import AnsibleModule
+
+names = ("backend", "new", "old", "seconds", "max_errors", "max_latency", "lock")
+module = AnsibleModule({name: {"type": "raw"} for name in names})
+with open(module.params["backend"], "a") as asked:
+    asked.write("asked ")
+module.fail_json(msg="8 of 68 requests failed")
+"""
+
+
+def test_a_bake_that_failed_at_one_gateway_is_not_watched_at_the_next(tmp_path: Path) -> None:
+    (tmp_path / "library").mkdir()
+    (tmp_path / "library/gateway_watch.py").write_text(WATCH)
+    asked = tmp_path / "asked"
+    switch = yaml.safe_load((ROOT / "roles/service/tasks/switch.yml").read_text())[1]["block"]
+    (watch,) = [task for task in switch if "gateway_watch" in task]
+    keys = ("new", "old", "seconds", "max_errors", "max_latency")
+    bake = {"backend": str(asked)} | dict.fromkeys(keys, "")
+    # As it is written, but for what it watches
+    task = watch | {"loop": [[bake, "localhost"], [bake, "localhost"]], "when": True}
+    named = {"service_lock": {}, "service_lock_host": "another"}
+    plays = [{"hosts": "localhost", "gather_facts": False, "vars": named, "tasks": [task]}]
+    (tmp_path / "play.yml").write_text(yaml.safe_dump(plays))
+    done = play(tmp_path / "play.yml", ROOT / "inventories/lab/hosts.yml")
+    assert done.returncode != 0
+    assert asked.read_text() == "asked ", done.stdout
