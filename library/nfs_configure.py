@@ -13,8 +13,8 @@ description:
   - What is mounted is read from C(/proc) alone. Looking at the mount point, as M(ansible.posix.mount) does, hangs for
     as long as the server of a hard mount is dead. Mounting and unmounting run at the same time for all
     mounts and are given up after O(timeout) seconds.
-  - A mount that is right is not touched, whether its server answers or not. But one below a path that is unmounted is
-    unmounted before, and mounted again.
+  - A mount that is right is not touched, whether its server answers or not. But one below a path that is unmounted, or
+    newly mounted, is unmounted before, and mounted again.
   - A container that has the mount keeps it when the host unmounts it, and would go on with the old file system. So the
     mount counts as busy until the container ends.
   - So it does while a unit runs that requires it (C(RequiresMountsFor)). systemd would stop the unit with
@@ -236,10 +236,15 @@ def unmount(mounts: list[Mount], current: Current, lazy: bool, timeout: int) -> 
         busy = users(path)
         reason = f"used by {', '.join(busy)}" if busy else "the mount is busy" if idle else "the server does not answer"
         reasons[path] = reason
-    return {
+    failed = {
         path: f"{path}: cannot be unmounted: {reason}. End what uses it, or set lazy_unmount"
         for path, reason in reasons.items()
     }
+    for mount in mounts:
+        hidden = [path for path in reasons if nfs_mounts.is_below(path, mount.path)]
+        if hidden and not nfs_mounts.is_there(mount, current):
+            failed[mount.path] = f"{mount.path}: not mounted: it would hide {', '.join(hidden)}"
+    return failed
 
 
 def working(unit: str) -> bool:

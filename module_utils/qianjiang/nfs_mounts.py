@@ -237,17 +237,20 @@ def is_below(path: str, outer: str) -> bool:
     return path.startswith(f"{outer}/")
 
 
+def is_there(mount: Mount, current: Current) -> bool:
+    return current.at(mount.path) is not None or current.waits_at(mount.path)
+
+
 def going(mounts: list[Mount], current: Current) -> list[Mount]:
-    """Those that are unmounted, the inner before the outer: what goes, and what is mounted below that."""
-    outers = [mount.path for mount in mounts if plan_mount(mount, current) and must_unmount(mount, current)]
+    """Those that are unmounted, the inner before the outer: what goes, and what is below that or below what comes."""
+    leaving = {mount.path for mount in mounts if plan_mount(mount, current) and must_unmount(mount, current)}
+    coming = {mount.path for mount in mounts if mount.present and not is_there(mount, current)}
 
     def goes(mount: Mount) -> bool:
-        if mount.path in outers:
-            return True
-        is_there = current.at(mount.path) is not None or current.waits_at(mount.path)
-        return is_there and any(is_below(mount.path, outer) for outer in outers)
+        return mount.path in leaving or any(is_below(mount.path, outer) for outer in leaving | coming)
 
-    return sorted(filter(goes, mounts), key=lambda mount: mount.path, reverse=True)
+    there = [mount for mount in mounts if is_there(mount, current)]
+    return sorted(filter(goes, there), key=lambda mount: mount.path, reverse=True)
 
 
 def describe(units: dict[str, str]) -> str | None:

@@ -587,6 +587,44 @@ def test_what_is_below_a_mount_goes_before_it_and_comes_back(
     assert run_module(module, capsys, mounts=mounts)["changed"] is False
 
 
+def test_what_is_below_a_path_that_is_newly_mounted_is_not_hidden(
+    host: Host, module: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_module(module, capsys, mounts=[INNER])
+    planned = run_module(module, capsys, check=True, mounts=[INNER, ENTRY])
+    host.calls.clear()
+
+    done = run_module(module, capsys, mounts=[INNER, ENTRY])
+
+    assert done["changes"] == planned["changes"]
+    assert "/mnt/shared/models remounted" in [change["name"] for change in done["changes"]]
+    assert [call[1] for call in host.calls if "mnt-shared-models.mount" in call] == [
+        "stop",
+        "enable",
+        "reset-failed",
+        "start",
+    ]
+    mounted = [mount.path for mount in nfs_mounts.parse_mounts(host.mounts.read_text())]
+    assert mounted == ["/", ENTRY["path"], INNER["path"]]
+
+
+def test_nothing_is_mounted_above_what_stays(
+    host: Host, module: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_module(module, capsys, mounts=[INNER])
+    before = host.mounts.read_text()
+    host.units = REGISTRY | {"mnt-shared-models.mount": {"RequiredBy": "docker-registry.service"}}
+
+    result = run_module(module, capsys, mounts=[INNER, ENTRY])
+
+    assert result["msg"] == (
+        "/mnt/shared/models: cannot be unmounted: used by docker-registry.service. End what uses it, or set"
+        " lazy_unmount; /mnt/shared: not mounted: it would hide /mnt/shared/models"
+    )
+    assert host.mounts.read_text() == before
+    assert not host.unit("mnt-shared.mount").exists()
+
+
 REGISTRY = {"docker-registry.service": {"FragmentPath": "/lib/systemd/system/docker-registry.service"}}
 # An old line of /etc/fstab makes the target require the mount
 TARGET = {"FragmentPath": "/lib/systemd/system/remote-fs.target"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from clients import ON_DEMAND, Guest, apply
+from clients import EXPORT, ON_DEMAND, SHARED, Guest, apply
 
 GONE = {"path": "/mnt/shared", "state": "absent"}
 
@@ -67,6 +67,21 @@ def test_what_leaves_the_list_and_what_fstab_names_is_removed(files1: Guest, fil
         assert "/mnt/" not in client.output("cat /proc/mounts")
         assert client.run("ls /etc/systemd/system/mnt-*").rc != 0
         assert client.output("ls /mnt") == ""
+
+
+def test_what_is_mounted_below_a_new_mount_is_not_hidden(files1: Guest) -> None:
+    outer, inner = {**SHARED, "path": "/mnt/outer"}, {**SHARED, "path": "/mnt/outer/inner"}
+    apply(nfs_client_mounts=[inner])
+
+    play = apply(nfs_client_mounts=[outer, inner])
+
+    assert play.status == 0, play.output
+    files1.output("touch /mnt/outer/outside /mnt/outer/inner/inside")
+    assert (EXPORT / "outside").exists()
+    assert (EXPORT / "inside").exists()
+    assert apply(nfs_client_mounts=[outer, inner]).changed() == 0
+    assert apply(nfs_client_mounts=[]).status == 0
+    assert "/mnt/" not in files1.output("cat /proc/mounts")
 
 
 def test_an_empty_list_runs_no_task_of_the_role() -> None:
