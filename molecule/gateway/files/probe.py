@@ -23,6 +23,8 @@ LOCK = threading.Lock()
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # Head and body in one write: a process that is killed has answered wholly or not at all
+    wbufsize = -1
 
     def log_message(self, *arguments: object) -> None:
         pass

@@ -53,8 +53,8 @@ def test_a_killed_server_costs_no_request_that_may_be_repeated(gateway: Gateway)
         gateway.stop("first", "a")
     lost = {kind.split()[0] for kind in load.failures}
     # Its streams are cut, and what it was doing for a POST nobody knows
-    assert lost <= {"STREAM", "POST"}
-    assert load.failures["POST 502"] <= 2
+    assert lost <= {"STREAM", "POST"}, load
+    assert load.failures["POST 502"] <= 2, load
 
 
 def test_only_what_may_be_repeated_is_repeated(gateway: Gateway) -> None:
