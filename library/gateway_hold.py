@@ -78,7 +78,7 @@ lock_lost:
   sample: true
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
@@ -87,13 +87,14 @@ from ansible.module_utils.qianjiang.haproxy import (
     LOCK,
     SOCKETS,
     TIMEOUTS,
+    Departure,
     HAProxyError,
     NoServerError,
     Runtime,
     Server,
     tables,
 )
-from ansible.module_utils.qianjiang.lock import LockError, renew_given
+from ansible.module_utils.qianjiang.lock import LockError, paced, renew_given
 
 
 class Wanted(NamedTuple):
@@ -133,16 +134,18 @@ def plan(
     return changes
 
 
-def apply(runtime: Runtime, wanted: Iterable[Wanted], up_timeout: float) -> dict[str, Any]:
-    """Do it, one server after the other, each seen fresh."""
+def apply(runtime: Runtime, wanted: Iterable[Wanted], up_timeout: float, keep: Callable[[], object]) -> dict[str, Any]:
+    """Do it, one server after the other, each seen fresh. `keep` raises when we may not go on."""
     serving: list[dict[str, str]] = []
     cut = 0
     for backend, name, drain_timeout in wanted:
+        leaving = [Departure(backend, name, drain_timeout)]
+        keep()
         table = runtime.servers(backend)
         server = table[name]
         if server.admin != "ready":
             if server.sessions:
-                cut += runtime.take_away(backend, [name], drain_timeout)
+                cut += sum(runtime.dismiss(leaving, keep).values())
             continue
         if not server.up:
             runtime.do(f"set server {backend}/{name} state drain")
@@ -156,7 +159,7 @@ def apply(runtime: Runtime, wanted: Iterable[Wanted], up_timeout: float) -> dict
             except HAProxyError:
                 serving.append({"backend": backend, "server": name})
                 continue
-        cut += runtime.take_away(backend, [name], drain_timeout)
+        cut += sum(runtime.dismiss(leaving, keep).values())
     return {"serving": serving, "cut": cut}
 
 
@@ -195,8 +198,8 @@ def main() -> None:
         changes = plan(wanted, current, missing_is_fine=module.check_mode)
         outcome: dict[str, Any] = {}
         if not module.check_mode:
-            renew_given(params["lock"])
-            outcome = apply(runtime, wanted, params["up_timeout"])
+            keep = paced(lambda: renew_given(params["lock"]))
+            outcome = apply(runtime, wanted, params["up_timeout"], keep)
             stay = {f"{item['backend']}/{item['server'].rpartition('.')[0]}" for item in outcome["serving"]}
             changes = [item for item in changes if item["name"].rpartition(".")[0] not in stay]
         result: dict[str, Any] = {

@@ -154,7 +154,7 @@ from ansible.module_utils.qianjiang.haproxy import (
     Server,
     tables,
 )
-from ansible.module_utils.qianjiang.lock import LockError, renew_given
+from ansible.module_utils.qianjiang.lock import LockError, paced, renew_given
 
 Switches = Iterable[Mapping[str, Any]]
 PROBE: dict[str, dict[str, Any]] = {
@@ -227,7 +227,7 @@ def apply(
     # also where one is ready already: it may be down
     probes = runtime.prove(arrivals, confirm)
     runtime.admit(admitted)
-    cut = runtime.dismiss(departures)
+    cut = runtime.dismiss(departures, paced(confirm))
     return {
         "cut": sum(cut.values()),
         "cut_by_server": cut,

@@ -108,9 +108,8 @@ from ansible.module_utils.qianjiang.haproxy import (
     Server,
     UnreachableError,
 )
-from ansible.module_utils.qianjiang.lock import LockError, renew_given
+from ansible.module_utils.qianjiang.lock import LockError, paced, renew_given
 
-RENEW_EVERY = 30.0
 PATIENCE = 15.0
 
 
@@ -123,7 +122,7 @@ def shown(figures: Mapping[str, Figures]) -> dict[str, Any]:
 
 
 class Watch:
-    """One watch. `keep` is called now and then, and raises when we may not go on."""
+    """One watch. `keep` is called all the time, and raises when we may not go on."""
 
     def __init__(
         self,
@@ -159,7 +158,6 @@ class Watch:
         backend, names = self.params["backend"], [*self.params["new"], *self.params["old"]]
         self.keep()
         first = servers = self._look()
-        kept = self.clock()
         while True:
             for name in names:
                 if name not in servers:
@@ -177,9 +175,7 @@ class Watch:
             left = self.begin + self.params["seconds"] - self.clock()
             if problem or left <= 0:
                 return problem
-            if self.clock() - kept >= RENEW_EVERY:
-                self.keep()
-                kept = self.clock()
+            self.keep()
             self.sleep(min(self.params["interval"], left))
             servers = self._look()
 
@@ -205,9 +201,7 @@ def main() -> None:
     if module.check_mode:
         module.exit_json(changed=False)
 
-    def keep() -> None:
-        renew_given(params["lock"])
-
+    keep = paced(lambda: renew_given(params["lock"]))
     watch = Watch(Runtime(params["socket"], params["master_socket"]), params, keep)
     try:
         problem = watch.run()

@@ -518,13 +518,15 @@ class Runtime:
     def dismiss(
         self,
         departures: Iterable[Departure],
+        keep: Callable[[], object] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> dict[str, int]:
         """Put servers into drain together until the sessions of each have ended; how many were cut, by server.
 
         They stay in drain. One in maintenance is out of rotation as well, and is left there. One that somebody brings
-        back into rotation meanwhile keeps its sessions.
+        back into rotation meanwhile keeps its sessions. `keep` is called all the time, and raises when we may not go
+        on.
         """
         leaving = [one for one in dict.fromkeys(departures) if self.server(one.backend, one.name).admin != "maint"]
         for one in leaving:
@@ -552,19 +554,9 @@ class Runtime:
                     self.do(f"shutdown sessions server {one.target}")
                     cut[one.target] = left
             if leaving:
+                keep()
                 sleep(_POLL)
         return cut
-
-    def take_away(
-        self,
-        backend: str,
-        names: Iterable[str],
-        timeout: float,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> int:
-        """Put servers of one backend into drain until their sessions have ended; how many had to be cut."""
-        return sum(self.dismiss([Departure(backend, name, timeout) for name in names], clock, sleep).values())
 
 
 def _of(servers: Mapping[str, Server], backend: str, name: str) -> Server:

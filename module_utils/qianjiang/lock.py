@@ -27,6 +27,8 @@ LOCK_PATH = "/var/lib/qianjiang/deployer/lock.json"
 HOLDER = ("id", "controller", "user", "host")
 # Longer than this no lock may last: one that says so was written by a clock that has been set back since
 LONGEST = 24 * 3600
+# Well below the shortest time that a lock is sensibly given
+RENEW_EVERY = 30.0
 EXPIRED, GONE, REMOVED = "expired", "its process is gone", "removed by unlock.yml"
 _FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 
@@ -218,6 +220,19 @@ def renew_given(lock: Mapping[str, Any] | None) -> None:
     """Prolong the lock that a module was given as its option `lock`; without one, nothing. Raises LockError."""
     if lock:
         renew(lock["path"], lock["holder_id"], lock["ttl"])
+
+
+def paced(renewal: Callable[[], object], clock: Clock = time.monotonic) -> Callable[[], None]:
+    """To be called as often as one likes while something is waited for: the `renewal` at first, and every 30 s."""
+    due = clock()
+
+    def keep() -> None:
+        nonlocal due
+        if clock() >= due:
+            renewal()
+            due = clock() + RENEW_EVERY
+
+    return keep
 
 
 def release(path: str, holder_id: str | None, *, pretend: bool = False, remember: Remember | None = None) -> Released:

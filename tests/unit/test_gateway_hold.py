@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from ansible.module_utils.qianjiang.haproxy import HAProxyError, Server
+from ansible.module_utils.qianjiang.haproxy import Departure, HAProxyError, Server
 from ansible.module_utils.qianjiang.lock import LockLostError
 
 from running import ModuleFailedError, run
@@ -92,9 +92,9 @@ class FakeRuntime:
         if not self.comes_up:
             raise HAProxyError("not UP")
 
-    def take_away(self, backend: str, names: list[str], timeout: float) -> int:
-        self.calls.append(("away", backend, names, timeout))
-        return 1
+    def dismiss(self, departures: list[Departure], _keep: object) -> dict[str, int]:
+        self.calls += [("away", *one) for one in departures]
+        return dict.fromkeys((one.target for one in departures), 1)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ class FakeRuntime:
         ([server(A, "ready", True), server(B, "drain", True)], True, [], [], 0),
         ([server(A, "ready", True), server(B, "maint", False)], True, [], [], 0),
         # a run that was killed while it drained
-        ([server(A, "ready", True), server(B, "drain", True, 3)], True, [("away", "webui", [B], 7)], [], 1),
+        ([server(A, "ready", True), server(B, "drain", True, 3)], True, [("away", "webui", B, 7)], [], 1),
         (
             [server(A, "ready", True), server(B, "ready", False)],
             True,
@@ -114,7 +114,7 @@ class FakeRuntime:
         (
             [server(A, "drain", True), server(B, "ready", True)],
             True,
-            [("up", "webui", A, 5), ("away", "webui", [B], 7)],
+            [("up", "webui", A, 5), ("away", "webui", B, 7)],
             [],
             1,
         ),
@@ -132,7 +132,8 @@ def test_apply(  # noqa: PLR0917 — one per column of the table
     load_module: Loader, table: list[Server], comes_up: bool, calls: list[Any], serving: list[Any], cut: int
 ) -> None:
     fake = FakeRuntime(table, comes_up)
-    assert load_module("gateway_hold").apply(fake, [("webui", B, 7)], 5) == {"serving": serving, "cut": cut}
+    done = load_module("gateway_hold").apply(fake, [("webui", B, 7)], 5, lambda: None)
+    assert done == {"serving": serving, "cut": cut}
     assert fake.calls == calls
 
 
@@ -147,7 +148,18 @@ def test_a_service_has_its_own_time(
     fake, module = FakeRuntime([server(A, "ready", True), server(B, "drain", True, 3)]), load_module("gateway_hold")
     monkeypatch.setattr(module, "Runtime", lambda *_: fake)
     run(module, capsys, {"servers": [{"backend": "webui", "server": B} | own]})
-    assert fake.calls == [("away", "webui", [B], patience)]
+    assert fake.calls == [("away", "webui", B, patience)]
+
+
+def test_between_servers_it_may_be_ended(load_module: Loader) -> None:
+    def keep() -> None:
+        if fake.calls:
+            raise LockLostError("lost", None)
+
+    fake = FakeRuntime([server(A, "ready", False), server(B, "ready", False)])
+    with pytest.raises(LockLostError):
+        load_module("gateway_hold").apply(fake, [("webui", A, 7), ("webui", B, 7)], 5, keep)
+    assert fake.calls == [("set server webui/node1.0.a state drain",)]
 
 
 def test_without_the_lock_nothing_is_held(

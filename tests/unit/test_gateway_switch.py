@@ -152,7 +152,8 @@ class FakeRuntime:
     def admit(self, arrivals: list[Arrival]) -> None:
         self.calls.append(("admit", arrivals))
 
-    def dismiss(self, departures: list[Departure]) -> dict[str, int]:
+    def dismiss(self, departures: list[Departure], keep: Callable[[], object]) -> dict[str, int]:
+        keep()
         self.calls.append(("dismiss", departures))
         return {f"webui/{A}": 2, f"webui/{C}": 1}
 
@@ -170,6 +171,7 @@ def test_all_come_in_before_any_goes_away(load_module: Loader) -> None:
         ("prove", arrivals),
         "confirm",
         ("admit", arrivals),
+        "confirm",
         ("dismiss", [Departure("webui", A, 10), Departure("webui", C, 60)]),
     ]
     assert found.pop("seconds") >= 0
@@ -222,13 +224,13 @@ def test_the_lock_is_renewed_before_and_between(
     result = run(module, capsys, options())
     assert result["changed"]
     assert result["diff"]["after"] == {f"webui/{B}": "ready", f"webui/{A}": "drain"}
-    assert renewals == [("/run/lock", "me", 60)] * 2
+    assert renewals == [("/run/lock", "me", 60)] * 3
     run(module, capsys, options(lock=None))
-    assert len(renewals) == 2
+    assert len(renewals) == 3
 
 
-@pytest.mark.parametrize(("lost_at", "calls"), [(1, []), (2, ["prove"])])
-def test_without_the_lock_nothing_is_switched(
+@pytest.mark.parametrize(("lost_at", "calls"), [(1, []), (2, ["prove"]), (3, ["prove", "admit"])])
+def test_without_the_lock_nothing_goes_on(
     load_module: Loader,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.qianjiang.haproxy import HAProxyError, Server, UnreachableError
-from ansible.module_utils.qianjiang.lock import LockLostError
+from ansible.module_utils.qianjiang.lock import LockLostError, paced
 
 from running import ModuleFailedError, run
 
@@ -56,7 +56,7 @@ class World:
         self.kept.append(self.now)
 
     def watch(self, module: ModuleType, **params: Any) -> Any:
-        return module.Watch(self, PARAMS | params, self.keep, self.clock, self.sleep)
+        return module.Watch(self, PARAMS | params, paced(self.keep, self.clock), self.clock, self.sleep)
 
 
 def test_a_good_release_is_watched_to_the_end(load_module: Loader) -> None:

@@ -449,6 +449,9 @@ def test_a_server_that_does_not_come_up_is_put_back() -> None:
     assert fake.commands[-1] == "set server webui/b state maint"
 
 
+LEAVES = [Departure("webui", "a", 5)]
+
+
 @pytest.mark.parametrize(
     ("drains", "sessions", "cut", "commands"),
     [
@@ -459,20 +462,20 @@ def test_a_server_that_does_not_come_up_is_put_back() -> None:
 )
 def test_out_of_rotation(drains: bool, sessions: int, cut: int, commands: list[str]) -> None:
     fake = FakeRuntime([server("a", "ready", sessions=sessions)], drains=drains)
-    assert fake.take_away("webui", ["a"], timeout=5, clock=fake.clock, sleep=fake.sleep) == cut
+    assert sum(fake.dismiss(LEAVES, clock=fake.clock, sleep=fake.sleep).values()) == cut
     assert fake.commands == commands
     assert fake.table["a"].admin == "drain"
 
 
 def test_one_in_maintenance_is_left_there() -> None:
     fake = FakeRuntime([server("a", "maint", sessions=3)])
-    assert fake.take_away("webui", ["a"], timeout=5, clock=fake.clock, sleep=fake.sleep) == 0
+    assert fake.dismiss(LEAVES, clock=fake.clock, sleep=fake.sleep) == {}
     assert fake.commands == []
 
 
 def test_one_that_drains_already_may_still_have_sessions() -> None:
     fake = FakeRuntime([server("a", "drain", sessions=3)], drains=False)
-    assert fake.take_away("webui", ["a"], timeout=5, clock=fake.clock, sleep=fake.sleep) == 3
+    assert fake.dismiss(LEAVES, clock=fake.clock, sleep=fake.sleep) == {"webui/a": 3}
     assert 5 <= fake.now < 5.5
 
 
@@ -649,6 +652,18 @@ def test_one_that_is_brought_back_meanwhile_keeps_its_sessions() -> None:
     assert fake.dismiss(departures, clock=fake.clock, sleep=fake.sleep) == {"webui/c": 1}
     assert "shutdown sessions server webui/a" not in fake.commands
     assert states(fake) == {"a": "ready", "c": "drain"}
+
+
+def test_while_a_long_drain_is_waited_for_it_may_be_ended() -> None:
+    def lost() -> None:
+        if fake.now >= 5:
+            raise PermissionError("lost")
+
+    fake = FakeRuntime([server("a", "ready", sessions=40)], drains=False)
+    with pytest.raises(PermissionError, match=r"^lost$"):
+        fake.dismiss([Departure("webui", "a", 30)], lost, clock=fake.clock, sleep=fake.sleep)
+    assert fake.commands == ["set server webui/a state drain"]
+    assert 5 <= fake.now < 5.5
 
 
 def test_one_that_is_brought_back_is_not_waited_for() -> None:
