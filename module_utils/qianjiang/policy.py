@@ -87,9 +87,11 @@ def hook_errors(hooks: Any) -> list[str]:
         elif not isinstance(hook, Mapping) or set(hook) - HOOK_KEYS or ("tasks" in hook) == ("url" in hook):
             errors.append(f"hooks.{name}: expected tasks (a file), or url with or without headers")
         elif not re.fullmatch(r"/.+", _text(hook.get("tasks", "/-"))):
-            errors.append(f"hooks.{name}.tasks: expected the absolute path of a file on the controller")
+            errors.append(
+                f"hooks.{name}.tasks: expected the absolute path of a file on the controller{_why(hook['tasks'])}"
+            )
         elif not re.fullmatch(r"https?://[^/\s].*", _text(hook.get("url", "http://-"))):
-            errors.append(f"hooks.{name}.url: expected http:// or https://, a host and a path")
+            errors.append(f"hooks.{name}.url: expected http:// or https://, a host and a path{_why(hook['url'])}")
         elif not isinstance(hook.get("headers", {}), Mapping):
             errors.append(f"hooks.{name}.headers: expected a mapping of names to values")
     return errors
@@ -97,6 +99,10 @@ def hook_errors(hooks: Any) -> list[str]:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
+
+
+def _why(value: Any) -> str:
+    return "" if isinstance(value, str) else ", got no text; is every variable in it defined, as in the vault?"
 
 
 def normalise_policy(value: Any, known: Iterable[str]) -> Policy:

@@ -26,6 +26,8 @@ from ansible.module_utils.qianjiang.topology import (
     tls_errors,
     topology_errors,
 )
+from ansible.template import accept_lazy_markers
+from jinja2 import Undefined
 
 # of a service's health, what a gateway asks for
 HEALTH = ("path", "ready_path", "interval", "timeout", "retries")
@@ -44,6 +46,7 @@ def nodes_by_datacenter(
     return found
 
 
+@accept_lazy_markers  # type: ignore[untyped-decorator]
 def inventory_errors(
     groups: Mapping[str, Any], hostvars: Any, shared: Mapping[str, Any], builds: bool = False
 ) -> list[str]:
@@ -92,8 +95,19 @@ def _variables(
         found[host], variables = {}, hostvars[host]
         for key in keys:
             with suppress(AnsibleError, KeyError):
-                found[host][key] = variables[key]
+                value = _told(variables[key])
+                if value is not None:
+                    found[host][key] = value
     return found
+
+
+def _told(value: Any) -> Any:
+    """The value, with None for what is undefined in it."""
+    if isinstance(value, Mapping):
+        return {key: _told(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_told(one) for one in value]
+    return None if isinstance(value, Undefined) else value
 
 
 def normalised_services(services: Any, datacenters: Mapping[str, list[str]]) -> dict[str, Any]:

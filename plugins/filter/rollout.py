@@ -19,6 +19,7 @@ from ansible.module_utils.qianjiang.lock import is_gone
 from ansible.module_utils.qianjiang.policy import PolicyError, hook_errors, lock_errors, normalise_policy
 from ansible.module_utils.qianjiang.rotation import ELSEWHERE
 from ansible.module_utils.qianjiang.status import COLUMNS, drained_notes, status
+from ansible.template import accept_lazy_markers
 
 Services = Mapping[str, Mapping[str, Any]]
 
@@ -244,6 +245,7 @@ def release_errors(services: Any, names: Any, release: Any) -> list[str]:
     return [f"release: expected -e service= with the one service whose release it is, got {got}"]
 
 
+@accept_lazy_markers  # type: ignore[untyped-decorator]
 def hook_problems(hooks: Any) -> list[str]:
     """All that is wrong with the variable `hooks`; its task files have to be there."""
     return hook_errors(hooks) or [

@@ -101,7 +101,8 @@ def test_every_mistake_is_named(value: Any, errors: list[str]) -> None:
             {"on_failure": {"tasks": "hooks/tell.yml"}, "post_rollout": {"tasks": ["/a.yml"]}},
             [
                 "hooks.on_failure.tasks: expected the absolute path of a file on the controller",
-                "hooks.post_rollout.tasks: expected the absolute path of a file on the controller",
+                "hooks.post_rollout.tasks: expected the absolute path of a file on the controller, got no text; is "
+                "every variable in it defined, as in the vault?",
             ],
             id="a file of which nobody knows where it is",
         ),

@@ -5,8 +5,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from running import play
 from support import ROOT
@@ -40,3 +44,33 @@ def test_what_a_hook_sends_is_filled_in_when_it_is_sent() -> None:
     hooks = {"on_failure": {"url": "https://hooks.example.com/failed", "headers": headers}}
     done = play(VALIDATE, LAB / "hosts.yml", hooks=hooks)
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("file", "variables", "message"),
+    [
+        (
+            "group_vars/all/vault.yml",
+            {"registry_password": "{{ vault_registry_password }}"},
+            "registry_password: expected a text, got nothing on hangzhou-node1, ",
+        ),
+        (
+            "host_vars/hangzhou-edge.yml",
+            {"registry_users": [{"name": "deploy", "password": "{{ vault_registry_password }}"}]},
+            "hangzhou-edge: registry_users: expected an entry with registry_username (deploy) and registry_password",
+        ),
+        (
+            "group_vars/all/vault.yml",
+            {"hooks": {"on_failure": {"url": "{{ vault_chat_url }}"}}},
+            "hooks.on_failure.url: expected http:// or https://, a host and a path, got no text; is every variable",
+        ),
+    ],
+    ids=["a password", "an account's", "a hook's address"],
+)
+def test_what_no_vault_has_is_named(tmp_path: Path, file: str, variables: dict[str, Any], message: str) -> None:
+    shutil.copytree(LAB, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "host_vars").mkdir()
+    (tmp_path / file).write_text(json.dumps(variables))
+    done = play(VALIDATE, tmp_path / "hosts.yml")
+    assert done.returncode != 0
+    assert message in " ".join(done.stdout.split())
