@@ -204,7 +204,7 @@ def lacking(client: RegistryClient, repository: str, digest: str, stacks: Sequen
 
 
 def _alike(one: Sequence[str], other: Sequence[str]) -> int:
-    pairs = enumerate(zip(one, other, strict=False))
+    pairs = enumerate(zip(one, other))
     return next((number for number, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 

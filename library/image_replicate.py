@@ -213,7 +213,7 @@ class ImageReplicate:
             for blob in blobs(self.source, image.repository, wanted_manifest)
             if not self.destination.has_blob(image.repository, blob.digest, blob.size)
         ]
-        found = list(zip(absent, self._holders(image.repository, absent), strict=True))
+        found = list(zip(absent, self._holders(image.repository, absent)))
         return Present(
             complete=False,
             manifest=manifest,

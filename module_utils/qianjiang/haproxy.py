@@ -220,7 +220,7 @@ def parse_servers(backend: str, state: str, stat: str) -> dict[str, Server]:
     header = lines[0].removeprefix("# ").split()
     servers: dict[str, Server] = {}
     for line in lines[1:]:
-        row = dict(zip(header, line.split(), strict=False))
+        row = dict(zip(header, line.split()))
         numbers = statistics.get(row["srv_name"])
         if row["be_name"] != backend or numbers is None:
             continue
