@@ -221,7 +221,7 @@ def strings(item: Kind, least: int = 0, unique: bool = True) -> Items:
     return Items("list of strings", item=item, least=least, unique=unique)
 
 
-SHARE = Number("number", "a share from 0", noun="a share", unit="of 1")
+SHARE = Number("number", "a share from 0 to 1", noun="a share", unit="of 1", maximum=1)
 FACTOR = Number("number", "a factor from 1", noun="a factor", minimum=1)
 STRING = Text()
 SERVICE_NAME = Text(expected=NAME_RULE, pattern=NAME, suggest=_dashed)

@@ -101,7 +101,8 @@ class Number(Kind):
         if not _is_number(value) or (self.type == "integer" and value != int(value)):
             report.unfit(path, self.expected, value, self._hint(value))
         elif value < self.minimum or (self.maximum is not None and value > self.maximum):
-            report.unfit(path, self.allowed, value)
+            percent = self.unit == "of 1" and 1 < value <= 100
+            report.unfit(path, self.allowed, value, f"write {value / 100:g} for {value:g} %" if percent else "")
         elif value == int(value):
             return int(value)  # 2.0 and 2 are the same configuration
         return value

@@ -301,6 +301,10 @@ MISTAKES: dict[str, tuple[Any, list[str]]] = {
         webui(mounts=[{"source": "/a"}]),
         ["services.webui.mounts[0].target: missing; expected an absolute path"],
     ),
+    "percent as a share": (
+        webui(update={"max_errors": 5}),
+        ["services.webui.update.max_errors: expected a share from 0 to 1, got 5; write 0.05 for 5 %"],
+    ),
     # names
     "service name": (
         {"Web_UI": WEBUI},
