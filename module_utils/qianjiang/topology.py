@@ -21,6 +21,10 @@ SHARED = ("datacenter_registries", "origin_datacenter", "services", "datacenters
 # What a host has to know to use a registry
 LOGIN = ("registry_username", "registry_password")
 USERS = "registry_users"
+# What a registry's host has beside them: where it listens, its certificate, and the names in the platform's one
+REGISTRY = ("registry_port", "registry_certificate", "certificate_authority_server_names")
+# Where Docker looks for a registry without a port
+HTTPS_PORT = 443
 # With it a gateway speaks TLS
 CERTIFICATE = "gateway_certificate"
 # Variables that move a port, and the port where they are not set
@@ -177,6 +181,33 @@ def login_errors(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mappin
             errors.append(
                 f"{host}: {USERS}: expected an entry with registry_username ({name}) and registry_password among them, "
                 "got none; playbooks push and pull as this account"
+            )
+    return errors
+
+
+def registry_errors(
+    groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mapping[str, Any]], registries: Mapping[str, str]
+) -> list[str]:
+    """Whether each registry listens where the others ask it, and its certificate has the name they ask for.
+
+    `hosts` maps a host to its variables `datacenter` and REGISTRY, `registries` a datacenter to `host[:port]`.
+    """
+    errors = []
+    for host in groups.get("registries", []):
+        datacenter = str(hosts[host].get("datacenter"))
+        name, _, port = registries[datacenter].partition(":")
+        listens, certificate, names = (hosts[host].get(key) for key in REGISTRY)
+        expected = _port(listens, PORTS["registries"]["registry_port"])
+        if int(port or HTTPS_PORT) != expected:
+            errors.append(
+                f"datacenter_registries.{datacenter}: expected port {expected}, registry_port of {host}, "
+                f'got "{registries[datacenter]}"'
+            )
+        known = [str(one) for one in names] if isinstance(names, Sequence) else []
+        if known and not certificate and not any(one in (name, f"*.{name.partition('.')[2]}") for one in known):
+            errors.append(
+                f"{host}: certificate_authority_server_names: expected {name} among them, the registry's name in "
+                f"datacenter_registries, got {', '.join(known)}; everybody would refuse its certificate"
             )
     return errors
 

@@ -17,11 +17,13 @@ from ansible.module_utils.qianjiang.topology import (
     HOST_KEYS,
     LOGIN,
     PORTS,
+    REGISTRY,
     SHARED,
     SSH,
     USERS,
     login_errors,
     port_errors,
+    registry_errors,
     shared_errors,
     tls_errors,
     topology_errors,
@@ -57,11 +59,12 @@ def inventory_errors(
     services = shared["services"] if builds and isinstance(shared["services"], Mapping) else {}
     built = [name for name, one in services.items() if isinstance(one, Mapping) and one.get("build") is not None]
     members = _members(groups)
-    hosts = _variables(members, hostvars, (*HOST_KEYS, *LOGIN, USERS))
+    hosts = _variables(members, hostvars, (*HOST_KEYS, *LOGIN, *REGISTRY, USERS))
     errors = topology_errors(members, hosts, shared["datacenter_registries"], shared["origin_datacenter"], built)
     return errors or [
         *shared_errors(_shared_variables(hosts, hostvars)),
         *login_errors(members, hosts),
+        *registry_errors(members, hosts, shared["datacenter_registries"]),
     ]
 
 

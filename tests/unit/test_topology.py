@@ -10,6 +10,7 @@ from ansible.module_utils.qianjiang.topology import (
     FUNCTIONS,
     login_errors,
     port_errors,
+    registry_errors,
     shared_errors,
     tls_errors,
     topology_errors,
@@ -244,6 +245,39 @@ def test_gateways_speak_tls_to_each_other_or_not(
         "forward to each other, so set it in group_vars/gateways.yml"
     )
     assert tls_errors(catalogue(**placed), GROUPS, hosts) == ([expected] if without else [])
+
+
+NAME = "certificate_authority_server_names"
+PORT_MESSAGE = "datacenter_registries.shanghai: expected port {}, registry_port of s-edge, got "
+NAME_MESSAGE = (
+    "s-edge: certificate_authority_server_names: expected registry.shanghai.example.com among them, the registry's "
+    "name in datacenter_registries, got portal.example.com; everybody would refuse its certificate"
+)
+
+
+@pytest.mark.parametrize(
+    ("variables", "registry", "error"),
+    [
+        ({}, ":5000", None),
+        ({"registry_port": "5443"}, ":5443", None),
+        ({"registry_port": 443}, "", None),
+        ({}, "", PORT_MESSAGE.format(5000) + '"registry.shanghai.example.com"'),
+        ({"registry_port": 5443}, ":5000", PORT_MESSAGE.format(5443) + '"registry.shanghai.example.com:5000"'),
+        ({NAME: []}, ":5000", None),
+        ({NAME: ["portal.example.com", "registry.shanghai.example.com"]}, ":5000", None),
+        ({NAME: ["*.shanghai.example.com"]}, ":5000", None),
+        ({NAME: ["portal.example.com"]}, ":5000", NAME_MESSAGE),
+        # Of another authority; the platform's is for something else
+        ({NAME: ["portal.example.com"], "registry_certificate": "/etc/ssl/registry.crt"}, ":5000", None),
+    ],
+)
+def test_a_registry_is_where_it_is_asked_and_has_that_name(
+    variables: dict[str, Any], registry: str, error: str | None
+) -> None:
+    hosts = {host: {"datacenter": place} for host, place in PLACES.items()}
+    hosts["s-edge"] |= variables
+    registries = REGISTRIES | {"shanghai": f"registry.shanghai.example.com{registry}"}
+    assert registry_errors(GROUPS, hosts, registries) == ([error] if error else [])
 
 
 ACCOUNT = {"registry_username": "deploy", "registry_password": "correct horse"}
