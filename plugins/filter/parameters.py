@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -17,7 +17,14 @@ from ansible.utils.vars import load_extra_vars
 SHORTEST = 5
 NEAR = 0.85
 # The verbs of a plan that look at a parameter; what is not here is for all of them
-VERBS = {"to": ("rollback",), "release": ("rollout", "restart"), "target": ("drain", "undrain")}
+VERBS = {
+    "service": ("rollout", "rollback", "restart", "scale", "retire", "maintenance", "history"),
+    "to": ("rollback",),
+    "release": ("rollout", "restart"),
+    "target": ("drain", "undrain"),
+}
+# Those that are asked for services of the catalogue; the others for any that may be on the hosts
+OF_THE_CATALOGUE = ("rollout", "rollback", "restart", "scale")
 # maintenance.yml ends with it
 MAY_BE_EMPTY = ("message",)
 
@@ -47,12 +54,30 @@ def use_errors(parameters: Iterable[str], verb: str, given: Mapping[Any, Any] | 
     lost = [str(name) for name in variables if not str(name).isidentifier()] if "message" in values else []
     return [
         *(f"{name}: expected a value, got an empty one; leave -e {name}= out if that is meant" for name in empty),
-        *(f"{name}: expected by {' and '.join(VERBS[name])} only, got -e {name}={values[name]}" for name in ignored),
+        *(f"{name}: expected by {listed(VERBS[name])} only, got -e {name}={values[name]}" for name in ignored),
         *(
             f'message: expected no "=" in it, got {name}=, which became a variable; give it as JSON, '
             '-e \'{"message": "…"}\''
             for name in lost
         ),
+    ]
+
+
+def listed(words: Sequence[str]) -> str:
+    """`a, b and c`."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
+def service_errors(names: Any, services: Any, verb: str) -> list[str]:
+    """`service | service_errors(services, verb)`: names in the list that the catalogue has not."""
+    if verb not in OF_THE_CATALOGUE or not isinstance(services, Mapping):
+        return []
+    words = [word.strip() for word in str(names).split(",") if word.strip()]
+    return [
+        f'service: expected names from the catalogue ({", ".join(services)}), got "{word}"'
+        + "".join(f"; did you mean {near}?" for near in get_close_matches(word, services, n=1))
+        for word in words
+        if word not in services
     ]
 
 
@@ -76,4 +101,9 @@ class FilterModule:
     """Ansible's entry point."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"parameter_errors": parameter_errors, "target_errors": target_errors, "use_errors": use_errors}
+        return {
+            "parameter_errors": parameter_errors,
+            "service_errors": service_errors,
+            "target_errors": target_errors,
+            "use_errors": use_errors,
+        }

@@ -86,6 +86,12 @@ def test_what_ansible_was_given_is_what_is_looked_at() -> None:
             id="release",
         ),
         pytest.param("rollout", {"target": "h1"}, "target: expected by drain and undrain only, got -e", id="target"),
+        pytest.param(
+            "drain",
+            {"service": "webui"},
+            "service: expected by rollout, rollback, restart, scale, retire, maintenance and history only, got -e",
+            id="a node is drained of all services",
+        ),
     ],
 )
 def test_what_would_be_ignored_is_refused(verb: str, given: dict[str, str], message: str | None) -> None:
@@ -99,6 +105,25 @@ def test_the_verb_is_that_of_the_playbook() -> None:
         ROOT / "playbooks/rollback.yml", ROOT / "inventories/lab/hosts.yml", "--check", service="webui", release="v1"
     )
     assert "release: expected by rollout and restart only, got -e release=v1" in said.stdout
+
+
+@pytest.mark.parametrize(
+    ("names", "verb", "errors"),
+    [
+        ("", "rollout", []),
+        ("webui, api", "rollback", []),
+        ("old", "retire", []),
+        ("old", "maintenance", []),
+        (
+            "api,webbui",
+            "scale",
+            ['service: expected names from the catalogue (webui, api), got "webbui"; did you mean webui?'],
+        ),
+        ("shop", "restart", ['service: expected names from the catalogue (webui, api), got "shop"']),
+    ],
+)
+def test_services_that_are_asked_for(names: str, verb: str, errors: list[str]) -> None:
+    assert FILTERS.service_errors(names, {"webui": {}, "api": None}, verb) == errors
 
 
 @pytest.mark.parametrize("target", ["", "h1", "h1,s1", "shanghai", "h1:shanghai", "all:!h1", "~h.", "h*", "all[0]"])

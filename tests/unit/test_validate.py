@@ -39,6 +39,13 @@ def test_an_inventory_named_by_its_folder_has_its_authority_beside_the_hosts() -
     assert done.returncode == 0, done.stdout
 
 
+def test_it_says_which_inventory_it_looks_at_and_whether_the_service_is_in_it() -> None:
+    done = play(VALIDATE, LAB / "hosts.yml", service="webbui")
+    assert done.returncode != 0
+    assert "in the inventory lab]" in done.stdout
+    assert 'service: expected names from the catalogue (webui), got "webbui"; did you mean webui?' in done.stdout
+
+
 def test_what_a_hook_sends_is_filled_in_when_it_is_sent() -> None:
     headers = {"Title": "{{ rollout_told.verb }}", "Ticket": "{{ ticket }}"}
     hooks = {"on_failure": {"url": "https://hooks.example.com/failed", "headers": headers}}
