@@ -18,6 +18,8 @@ FUNCTIONS = ("nodes", "registries", "gateways", "builders")
 HOST_KEYS = ("datacenter", "ansible_host", "ansible_port")
 # What is one for the whole platform, whichever host it is asked of
 SHARED = ("datacenter_registries", "origin_datacenter", "services", "datacenters", "hooks", "rollout_lock_ttl")
+# bcrypt reads no more of a password
+LONGEST_PASSWORD = 72
 # What a host has to know to use a registry
 LOGIN = ("registry_username", "registry_password")
 USERS = "registry_users"
@@ -27,6 +29,8 @@ REGISTRY = ("registry_port", "registry_certificate", "certificate_authority_serv
 HTTPS_PORT = 443
 # With it a gateway speaks TLS
 CERTIFICATE = "gateway_certificate"
+# What it verifies the other datacenters' gateways with then
+BACKUP_CA = "gateway_backup_ca"
 # Variables that move a port, and the port where they are not set
 PORTS = {
     "registries": {"registry_port": 5000, "registry_debug_port": 5001},
@@ -164,6 +168,7 @@ def login_errors(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mappin
     for key in LOGIN:
         without = [host for host in users if hosts[host].get(key) is None or not str(hosts[host][key]).strip()]
         others = [host for host in users if host not in without and not isinstance(hosts[host][key], str)]
+        long = [host for host in users if len(str(hosts[host].get(key, "")).encode()) > LONGEST_PASSWORD]
         if without:
             hint = (
                 "is its vault there, with a value for it?" if key == "registry_password" else "set it in group_vars/all"
@@ -171,6 +176,8 @@ def login_errors(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mappin
             errors.append(f"{key}: expected a text, got nothing on {', '.join(without)}; {hint}")
         if others:
             errors.append(f"{key}: expected a text, got something else on {', '.join(others)}; quote it")
+        if long and key == "registry_password":
+            errors.append(f"{key}: expected at most {LONGEST_PASSWORD} bytes, got more on {', '.join(long)}")
     if errors:
         return errors
     for host in groups.get("registries", []):
@@ -219,6 +226,7 @@ def tls_errors(
 ) -> list[str]:
     """Gateways forward to each other as they are asked themselves, with TLS or without. `services`: normalised."""
     found: dict[tuple[str, ...], list[str]] = {}
+    unverified: dict[str, None] = {}
     for name, service in services.items():
         if service["gateway"]:
             places = service["placement"]["datacenters"]
@@ -226,11 +234,19 @@ def tls_errors(
             without = tuple(host for host in gateways if not hosts[host].get(CERTIFICATE))
             if 0 < len(without) < len(gateways):
                 found.setdefault(without, []).append(name)
-    return [
+            elif not without and len(places) > 1:
+                unverified |= dict.fromkeys(host for host in gateways if not hosts[host].get(BACKUP_CA))
+    errors = [
         f"{CERTIFICATE}: expected on all gateways that forward {', '.join(names)} or on none, got nothing on "
         f"{', '.join(without)}; they forward to each other, so set it in group_vars/gateways.yml"
         for without, names in found.items()
     ]
+    if unverified:
+        errors.append(
+            f"{BACKUP_CA}: expected the path of a CA's certificate on gateways that speak TLS, got nothing on "
+            f"{', '.join(unverified)}; they verify each other with it"
+        )
+    return errors
 
 
 def port_errors(

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from ansible.errors import AnsibleError, AnsibleFilterError
+from ansible.errors import AnsibleFilterError
 from ansible.module_utils.qianjiang.catalogue import CatalogueError, normalise
+from ansible.module_utils.qianjiang.hostvars import Groups, hosts_of, members, told
 from ansible.module_utils.qianjiang.topology import (
+    BACKUP_CA,
     CERTIFICATE,
     FUNCTIONS,
     HOST_KEYS,
@@ -29,7 +30,6 @@ from ansible.module_utils.qianjiang.topology import (
     topology_errors,
 )
 from ansible.template import accept_lazy_markers
-from jinja2 import Undefined
 
 # of a service's health, what a gateway asks for
 HEALTH = ("path", "ready_path", "interval", "timeout", "retries")
@@ -58,13 +58,13 @@ def inventory_errors(
     """
     services = shared["services"] if builds and isinstance(shared["services"], Mapping) else {}
     built = [name for name, one in services.items() if isinstance(one, Mapping) and one.get("build") is not None]
-    members = _members(groups)
-    hosts = _variables(members, hostvars, (*HOST_KEYS, *LOGIN, *REGISTRY, USERS))
-    errors = topology_errors(members, hosts, shared["datacenter_registries"], shared["origin_datacenter"], built)
+    found = members(groups)
+    hosts = _variables(found, hostvars, (*HOST_KEYS, *LOGIN, *REGISTRY, USERS))
+    errors = topology_errors(found, hosts, shared["datacenter_registries"], shared["origin_datacenter"], built)
     return errors or [
         *shared_errors(_shared_variables(hosts, hostvars)),
-        *login_errors(members, hosts),
-        *registry_errors(members, hosts, shared["datacenter_registries"]),
+        *login_errors(found, hosts),
+        *registry_errors(found, hosts, shared["datacenter_registries"]),
     ]
 
 
@@ -84,33 +84,8 @@ def _shared_variables(hosts: Mapping[str, Mapping[str, Any]], hostvars: Any) -> 
     }
 
 
-def _members(groups: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The groups as plain lists: Ansible's own are looked at anew each time."""
-    return {name: list(hosts) for name, hosts in groups.items()}
-
-
-def _variables(
-    groups: Mapping[str, list[str]], hostvars: Mapping[str, Any], keys: Iterable[str]
-) -> dict[str, dict[str, Any]]:
-    """These variables of each host that has a function; one that cannot be told (no vault, no file) is left out."""
-    found: dict[str, dict[str, Any]] = {}
-    for host in dict.fromkeys(host for name in FUNCTIONS for host in groups.get(name, [])):
-        found[host], variables = {}, hostvars[host]
-        for key in keys:
-            with suppress(AnsibleError, KeyError):
-                value = _told(variables[key])
-                if value is not None:
-                    found[host][key] = value
-    return found
-
-
-def _told(value: Any) -> Any:
-    """The value, with None for what is undefined in it."""
-    if isinstance(value, Mapping):
-        return {key: _told(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_told(one) for one in value]
-    return None if isinstance(value, Undefined) else value
+def _variables(groups: Groups, hostvars: Mapping[str, Any], names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    return {host: told(hostvars[host], names) for host in hosts_of(groups, FUNCTIONS)}
 
 
 def normalised_services(services: Any, datacenters: Mapping[str, list[str]]) -> dict[str, Any]:
@@ -130,9 +105,9 @@ def catalogue_errors(
     except CatalogueError as error:
         return list(error.errors)
     ports = [variable for variables in PORTS.values() for variable in variables]
-    members = _members(groups)
-    hosts = _variables(members, hostvars, ("datacenter", CERTIFICATE, *SSH, *ports))
-    return [*port_errors(normal, members, hosts), *tls_errors(normal, members, hosts)]
+    found = members(groups)
+    hosts = _variables(found, hostvars, ("datacenter", CERTIFICATE, BACKUP_CA, *SSH, *ports))
+    return [*port_errors(normal, found, hosts), *tls_errors(normal, found, hosts)]
 
 
 def gateway_backends(

@@ -238,11 +238,35 @@ def test_gateways_speak_tls_to_each_other_or_not(
     certificates: dict[str, str], placed: dict[str, dict[str, Any]], without: str
 ) -> None:
     hosts = {
-        host: {"datacenter": place, "gateway_certificate": certificates.get(host)} for host, place in PLACES.items()
+        host: {"datacenter": place, "gateway_certificate": certificates.get(host), "gateway_backup_ca": "/etc/ca.crt"}
+        for host, place in PLACES.items()
     }
     expected = (
         f"gateway_certificate: expected on all gateways that forward webui or on none, got nothing on {without}; they "
         "forward to each other, so set it in group_vars/gateways.yml"
+    )
+    assert tls_errors(catalogue(**placed), GROUPS, hosts) == ([expected] if without else [])
+
+
+@pytest.mark.parametrize(
+    ("authorities", "placed", "without"),
+    [
+        ({"h-edge": "/etc/ca.crt", "s-edge": "/etc/ca.crt"}, {}, ""),
+        ({"h-edge": "/etc/ca.crt", "s-edge": ""}, {}, "s-edge"),
+        ({}, {}, "h-edge, s-edge"),
+        ({}, APART, ""),
+    ],
+)
+def test_gateways_that_speak_tls_verify_each_other(
+    authorities: dict[str, str], placed: dict[str, dict[str, Any]], without: str
+) -> None:
+    hosts = {
+        host: {"datacenter": place, "gateway_certificate": "/etc/tls.crt", "gateway_backup_ca": authorities.get(host)}
+        for host, place in PLACES.items()
+    }
+    expected = (
+        f"gateway_backup_ca: expected the path of a CA's certificate on gateways that speak TLS, got nothing on "
+        f"{without}; they verify each other with it"
     )
     assert tls_errors(catalogue(**placed), GROUPS, hosts) == ([expected] if without else [])
 
@@ -296,6 +320,10 @@ KNOWN = {host: ACCOUNT | (USERS if "edge" in host else {}) for host in PLACES}
         (
             {"s1": {"registry_username": "deploy", "registry_password": 12345678}},
             "registry_password: expected a text, got something else on s1; quote it",
+        ),
+        (
+            {"s1": ACCOUNT | {"registry_password": "马" * 25}},
+            "registry_password: expected at most 72 bytes, got more on s1",
         ),
         (
             {"s1": {"registry_password": "correct horse"}},
