@@ -271,7 +271,7 @@ KEYS: tuple[Key, ...] = (
     Key("build.network", NETWORK, "none", "Network of the build steps."),
     Key("build.wheelhouse", section("build.wheelhouse"), None, "Python wheels fetched before the build."),
     Key("build.wheelhouse.requirements", STRING, "requirements.lock", "Locked requirements, from the context."),
-    Key("build.wheelhouse.python", STRING, "3.11", "Python that the wheels are for."),
+    Key("build.wheelhouse.python", STRING, "3.11", "Python that the wheels are for, as `3.11` or `3.11.2`."),
     Key(
         "image", STRING, None, f"An image at the origin, without a registry: `{IMAGE_RULE.replace(' or ', '` or `')}`."
     ),

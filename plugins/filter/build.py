@@ -10,13 +10,36 @@ import re
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.tags import Tag
+from packaging.utils import canonicalize_name, parse_wheel_filename
 
 Service = Mapping[str, Any]
-# A locked requirement that no environment marker may leave out
-REQUIREMENT = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)\s*\\?$", re.MULTILINE)
 HINTS = {"wheelhouse.requirements": "; write it with pip-compile --generate-hashes"}
 HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
+COMMENT = re.compile(r"(?:^|\s)#.*", re.MULTILINE)
+# What markers are about, but for Python's version
+IMAGE = {
+    "implementation_name": "cpython",
+    "os_name": "posix",
+    "platform_machine": "x86_64",
+    "platform_python_implementation": "CPython",
+    "platform_system": "Linux",
+    "sys_platform": "linux",
+}
+
+
+class LockError(Exception):
+    """A lock file that is none; the message has the line."""
+
+
+class Locked(NamedTuple):
+    """A line of a lock file, as pip is given it. One of options, such as --index-url, has no requirement."""
+
+    text: str
+    requirement: Requirement | None
 
 
 def source_errors(services: Mapping[str, Service], source: str) -> list[str]:
@@ -38,6 +61,11 @@ def source_errors(services: Mapping[str, Service], source: str) -> list[str]:
             for key, file in files.items()
             if not (context / file).is_file()
         ]
+        if build["wheelhouse"] and (context / build["wheelhouse"]["requirements"]).is_file():
+            try:
+                _locked(service, context)
+            except LockError as error:
+                errors.append(f"{path}.wheelhouse.requirements: {error}{HINTS['wheelhouse.requirements']}")
     return errors
 
 
@@ -46,17 +74,53 @@ def lacking_wheels(services: Iterable[Service], source: str) -> list[Service]:
     return [service for service in services if not _complete(service, Path(source) / service["build"]["context"])]
 
 
+def wheel_requirements(service: Service, source: str) -> str:
+    """`service | wheel_requirements(folder)`: what pip is to download, by the lock and for the image."""
+    return "".join(f"{line.text}\n" for line in _locked(service, Path(source) / service["build"]["context"]))
+
+
 def _complete(service: Service, context: Path) -> bool:
-    wanted = service["build"]["wheelhouse"]
-    lock = (context / wanted["requirements"]).read_text()
-    hashes = set(HASH.findall(lock))
+    locked = _locked(service, context)
+    hashes = {found for line in locked for found in HASH.findall(line.text)}
     wheels = list((context / "wheelhouse").glob("*.whl"))
-    named = {(_canonical(name), version) for name, version in (wheel.name.split("-")[:2] for wheel in wheels)}
-    return (
-        {(_canonical(name), version) for name, version in REQUIREMENT.findall(lock)} <= named
-        and all(hashlib.sha256(wheel.read_bytes()).hexdigest() in hashes for wheel in wheels)
-        and all(_runs_on(wheel.name, wanted["python"]) for wheel in wheels)
+    if any(hashlib.sha256(wheel.read_bytes()).hexdigest() not in hashes for wheel in wheels):
+        return False
+    named = [parse_wheel_filename(wheel.name) for wheel in wheels]
+    return all(_runs_on(tags, service["build"]["wheelhouse"]["python"]) for *_, tags in named) and all(
+        any(
+            canonicalize_name(wanted.name) == name and wanted.specifier.contains(version, prereleases=True)
+            for name, version, *_ in named
+        )
+        for _, wanted in locked
+        if wanted
     )
+
+
+def _locked(service: Service, context: Path) -> list[Locked]:
+    """The lines of the lock that hold for the image, without their markers: pip goes by the controller's Python."""
+    wheelhouse = service["build"]["wheelhouse"]
+    python = wheelhouse["python"]
+    environment = IMAGE | {
+        "implementation_version": python,
+        "python_full_version": python,
+        "python_version": ".".join(python.split(".")[:2]),
+    }
+    lock = context / wheelhouse["requirements"]
+    lines = COMMENT.sub("", lock.read_text()).replace("\\\n", " ").splitlines()
+    found = []
+    for line in filter(None, map(str.strip, lines)):
+        text, *options = re.split(r"\s+(?=--)", line)
+        if text.startswith("--"):
+            found.append(Locked(line, None))
+            continue
+        try:
+            requirement = Requirement(text)
+        except InvalidRequirement as error:
+            raise LockError(f'expected locked requirements in {lock}, got "{text}"') from error
+        if requirement.marker is None or requirement.marker.evaluate(environment):
+            requirement.marker = None
+            found.append(Locked(" ".join([str(requirement), *options]), requirement))
+    return found
 
 
 def checkout(source: str) -> str:
@@ -64,17 +128,18 @@ def checkout(source: str) -> str:
     return hashlib.sha256(f"{socket.gethostname()}:{source}".encode()).hexdigest()[:12]
 
 
-def _canonical(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def _runs_on(wheel: str, python: str) -> bool:
-    interpreter, abi = wheel.removesuffix(".whl").split("-")[-3:-1]
-    return not interpreter.startswith("cp") or abi == "abi3" or interpreter == f"cp{python.replace('.', '')}"
+def _runs_on(tags: Iterable[Tag], python: str) -> bool:
+    ours = f"cp{''.join(python.split('.')[:2])}"
+    return any(not tag.interpreter.startswith("cp") or tag.abi == "abi3" or tag.interpreter == ours for tag in tags)
 
 
 class FilterModule:
     """Ansible's entry point."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"checkout": checkout, "lacking_wheels": lacking_wheels, "source_errors": source_errors}
+        return {
+            "checkout": checkout,
+            "lacking_wheels": lacking_wheels,
+            "source_errors": source_errors,
+            "wheel_requirements": wheel_requirements,
+        }

@@ -15,8 +15,12 @@ FILTERS = load("plugins/filter/build.py")
 lacking_wheels, source_errors = FILTERS.lacking_wheels, FILTERS.source_errors
 FLASK, MARKUP = "flask-3.1.3-py3-none-any.whl", "markupsafe-3.0.4-cp311-cp311-manylinux2014_x86_64.whl"
 LOCK = """\
+# written by pip-compile
+--extra-index-url https://pypi.example.com/simple
+
 flask==3.1.3 \\
     --hash=sha256:{flask}
+    # via -r requirements.in
 MarkupSafe==3.0.4 \\
     --hash=sha256:{markup} \\
     --hash=sha256:0000000000000000000000000000000000000000000000000000000000000000
@@ -73,6 +77,32 @@ def test_what_is_not_right_is(context: Path, spoil: Callable[[Path], Any]) -> No
 
 def test_a_wheel_for_another_python_is(context: Path) -> None:
     assert lacking(context, "3.12")
+    assert not lacking(context, "3.11.2")
+
+
+@pytest.mark.parametrize(
+    ("line", "is_lacking"),
+    [
+        pytest.param('uvloop==0.19 ; sys_platform != "win32"', True, id="a marker that holds"),
+        pytest.param('uvloop==0.19 ; sys_platform == "darwin" or platform_machine == "aarch64"', False, id="none"),
+        pytest.param('uvloop==0.19 ; python_version < "3.12"', True, id="of the image's Python"),
+        pytest.param('uvloop==0.19 ; python_full_version > "3.11.2"', False, id="of its patch release"),
+        pytest.param("uvloop[dev]==0.19", True, id="extras"),
+        pytest.param("Flask[async]==3.1.3", False, id="extras of what is there"),
+    ],
+)
+def test_what_the_image_needs_is_lacking(context: Path, line: str, is_lacking: bool) -> None:
+    with (context / "requirements.lock").open("a") as lock:
+        lock.write(f"{line} \\\n    --hash=sha256:{digest(line)}\n    # via -r requirements.in\n")
+    assert lacking(context) == is_lacking
+
+
+def test_a_wheel_that_only_another_python_needs_is_not_kept(context: Path) -> None:
+    wheel = context / "wheelhouse/tomli-2.0-py3-none-any.whl"
+    wheel.write_text("tomli")
+    with (context / "requirements.lock").open("a") as lock:
+        lock.write(f'tomli==2.0 ; python_version < "3.11" --hash=sha256:{digest("tomli")}\n')
+    assert lacking(context)
 
 
 def catalogue(context: str, **build: Any) -> dict[str, Any]:
@@ -82,7 +112,7 @@ def catalogue(context: str, **build: Any) -> dict[str, Any]:
 
 def test_what_is_to_be_built_is_there(context: Path) -> None:
     (context / "Dockerfile").touch()
-    wheelhouse = {"requirements": "requirements.lock"}
+    wheelhouse = {"requirements": "requirements.lock", "python": "3.11"}
     assert source_errors(catalogue("webui", wheelhouse=wheelhouse), str(context.parent)) == []
 
 
@@ -96,6 +126,17 @@ def test_what_is_not_there_is_named(context: Path) -> None:
         f'services.webui.build.dockerfile: expected a file in {context}, got "Dockerfile"',
         f"services.webui.build.wheelhouse.requirements: expected a file in {context}, got "
         '"requirements.lock"; write it with pip-compile --generate-hashes',
+    ]
+
+
+@pytest.mark.parametrize("line", ["./flask.whl", "-r other.lock", "flask=3.1.3"])
+def test_a_lock_that_is_none_is_named(context: Path, line: str) -> None:
+    (context / "Dockerfile").touch()
+    (context / "requirements.lock").write_text(f"{line}\n")
+    wheelhouse = {"requirements": "requirements.lock", "python": "3.11"}
+    assert source_errors(catalogue("webui", wheelhouse=wheelhouse), str(context.parent)) == [
+        "services.webui.build.wheelhouse.requirements: expected locked requirements in "
+        f'{context}/requirements.lock, got "{line}"; write it with pip-compile --generate-hashes'
     ]
 
 

@@ -1,0 +1,65 @@
+# Copyright: (c) 2026, Qianjiangyuan Deploy contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The role image: what it does on the controller."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+from zipfile import ZipFile
+
+from running import play
+
+# Not the controller's
+PYTHON = "3.13" if sys.version_info < (3, 13) else "3.12"
+FETCH = """
+- hosts: localhost
+  connection: local
+  gather_facts: false
+  tasks:
+    - ansible.builtin.include_role: {name: image, tasks_from: wheelhouse}
+"""
+
+
+def wheel(folder: Path, name: str, tags: str, *needs: str) -> str:
+    """An empty wheel; returns its line in a lock, but for a marker."""
+    file, about = folder / f"{name}-1.0-{tags}.whl", f"{name}-1.0.dist-info"
+    folder.mkdir(exist_ok=True)
+    with ZipFile(file, "w") as archive:
+        required = "".join(f"Requires-Dist: {need}\n" for need in needs)
+        archive.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n{required}")
+        archive.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\n")
+        archive.writestr(f"{about}/RECORD", "")
+    return f"{name}==1.0 MARKER \\\n    --hash=sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}\n"
+
+
+def test_the_wheels_are_those_that_the_image_needs(tmp_path: Path) -> None:
+    index, abi = tmp_path / "index", f"cp{PYTHON.replace('.', '')}"
+    marked = [
+        (wheel(index, "plain", "py3-none-any", f"older; python_version != '{PYTHON}'"), ""),
+        (wheel(index, "older", "py3-none-any"), f"; python_version != '{PYTHON}'"),
+        (wheel(index, "newer", "py3-none-any"), f"; python_version == '{PYTHON}' and sys_platform != 'win32'"),
+        (wheel(index, "windows", "py3-none-any"), "; sys_platform == 'win32'"),
+        (wheel(index, "debian12", f"{abi}-{abi}-manylinux_2_36_x86_64"), ""),
+        (wheel(index, "both", f"{abi}-{abi}-manylinux_2_28_x86_64"), ""),
+        (wheel(index, "both", f"{abi}-{abi}-manylinux_2_17_x86_64"), ""),
+    ]
+    lock = "".join(line.replace("MARKER", marker) for line, marker in marked)
+    context = tmp_path / "webui"
+    context.mkdir()
+    (context / "requirements.lock").write_text(f"--no-index\n--find-links {index}\n{lock}")
+    (tmp_path / "fetch.yml").write_text(FETCH)
+    wheelhouse = {"requirements": "requirements.lock", "python": PYTHON}
+    service = {"name": "webui", "build": {"context": "webui", "wheelhouse": wheelhouse}}
+
+    done = play(tmp_path / "fetch.yml", "localhost,", image_service=service, image_source_directory=str(tmp_path))
+
+    assert done.returncode == 0, done.stdout
+    assert {file.name.partition("-1.0-")[::2] for file in (context / "wheelhouse").iterdir()} == {
+        ("plain", "py3-none-any.whl"),
+        ("newer", "py3-none-any.whl"),
+        ("debian12", f"{abi}-{abi}-manylinux_2_36_x86_64.whl"),
+        ("both", f"{abi}-{abi}-manylinux_2_17_x86_64.whl"),
+    }
