@@ -63,9 +63,16 @@ def wanted_digests(
 
 
 def buildable(services: Services) -> list[dict[str, Any]]:
-    """What there is to build, without all else of the services: a build that fails prints what it was given."""
+    """What there is to build, once for each repository, as services that share one share the build.
+
+    Without all else of the services: a build that fails prints what it was given.
+    """
     keys = ("name", "repository", "build")
-    return [{key: service[key] for key in keys} for service in services.values() if service["build"]]
+    found: dict[str, dict[str, Any]] = {}
+    for service in services.values():
+        if service["build"]:
+            found.setdefault(service["repository"], {key: service[key] for key in keys})
+    return list(found.values())
 
 
 def forwarded_backends(services: Services) -> list[str]:

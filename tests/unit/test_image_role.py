@@ -35,6 +35,20 @@ def wheel(folder: Path, name: str, tags: str, *needs: str) -> str:
     return f"{name}==1.0 MARKER \\\n    --hash=sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}\n"
 
 
+def fetch(folder: Path, lock: str, *options: str) -> tuple[str, list[str]]:
+    """What the role's task file says of a service with this lock, and the wheels that its context then has."""
+    context = folder / "webui"
+    context.mkdir(exist_ok=True)
+    (context / "requirements.lock").write_text(f"--no-index\n--find-links {folder}/index\n{lock}")
+    (folder / "fetch.yml").write_text(FETCH)
+    wheelhouse = {"requirements": "requirements.lock", "python": PYTHON}
+    service = {"name": "webui", "build": {"context": "webui", "wheelhouse": wheelhouse}}
+    variables = {"image_service": service, "image_source_directory": str(folder)}
+    done = play(folder / "fetch.yml", "localhost,", *options, **variables)
+    assert done.returncode == 0, done.stdout
+    return done.stdout, sorted(file.name for file in (context / "wheelhouse").iterdir())
+
+
 def test_the_wheels_are_those_that_the_image_needs(tmp_path: Path) -> None:
     index, abi = tmp_path / "index", f"cp{PYTHON.replace('.', '')}"
     marked = [
@@ -47,19 +61,19 @@ def test_the_wheels_are_those_that_the_image_needs(tmp_path: Path) -> None:
         (wheel(index, "both", f"{abi}-{abi}-manylinux_2_17_x86_64"), ""),
     ]
     lock = "".join(line.replace("MARKER", marker) for line, marker in marked)
-    context = tmp_path / "webui"
-    context.mkdir()
-    (context / "requirements.lock").write_text(f"--no-index\n--find-links {index}\n{lock}")
-    (tmp_path / "fetch.yml").write_text(FETCH)
-    wheelhouse = {"requirements": "requirements.lock", "python": PYTHON}
-    service = {"name": "webui", "build": {"context": "webui", "wheelhouse": wheelhouse}}
 
-    done = play(tmp_path / "fetch.yml", "localhost,", image_service=service, image_source_directory=str(tmp_path))
+    assert fetch(tmp_path, lock)[1] == [
+        f"both-1.0-{abi}-{abi}-manylinux_2_17_x86_64.whl",
+        f"debian12-1.0-{abi}-{abi}-manylinux_2_36_x86_64.whl",
+        "newer-1.0-py3-none-any.whl",
+        "plain-1.0-py3-none-any.whl",
+    ]
 
-    assert done.returncode == 0, done.stdout
-    assert {file.name.partition("-1.0-")[::2] for file in (context / "wheelhouse").iterdir()} == {
-        ("plain", "py3-none-any.whl"),
-        ("newer", "py3-none-any.whl"),
-        ("debian12", f"{abi}-{abi}-manylinux_2_36_x86_64.whl"),
-        ("both", f"{abi}-{abi}-manylinux_2_17_x86_64.whl"),
-    }
+
+def test_a_check_fetches_wheels_too_as_what_it_says_of_the_image_depends_on_them(tmp_path: Path) -> None:
+    lock = wheel(tmp_path / "index", "plain", "py3-none-any").replace("MARKER", "")
+    (tmp_path / "webui/wheelhouse").mkdir(parents=True)
+    (tmp_path / "webui/wheelhouse/old.whl").touch()
+    said, wheels = fetch(tmp_path, lock, "--check")
+    assert wheels == ["plain-1.0-py3-none-any.whl"]
+    assert "changed=0 " in said, said

@@ -207,6 +207,12 @@ def test_a_build_is_given_nothing_but_what_it_needs() -> None:
     assert (found["name"], found["repository"], set(found)) == ("webui", "webui", {"name", "repository", "build"})
 
 
+def test_services_of_one_repository_are_built_once() -> None:
+    services = catalogue()
+    services["worker"] = services["webui"] | {"name": "worker", "port": 8081}
+    assert [service["name"] for service in FILTERS["buildable"](services)] == ["webui"]
+
+
 def test_the_origin_that_is_away_is_told() -> None:
     loop = {"results": [{"digests": {}}, UNREACHABLE]}
     hostvars = {"h1": {}, "h2": {"resolved": {"skipped": True}}, "g1": {"resolved": loop}}
