@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, Qianjiangyuan Deploy contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The role image: what it does on the controller."""
+"""The role image: the wheels that it fetches on the controller, and what it brings from there to the builder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ import sys
 from pathlib import Path
 from zipfile import ZipFile
 
+import yaml
+from ansible.module_utils.qianjiang.build_context import entries
+
 from running import play
+from support import ROOT
 
 # Not the controller's
 PYTHON = "3.13" if sys.version_info < (3, 13) else "3.12"
@@ -77,3 +81,26 @@ def test_a_check_fetches_wheels_too_as_what_it_says_of_the_image_depends_on_them
     said, wheels = fetch(tmp_path, lock, "--check")
     assert wheels == ["plain-1.0-py3-none-any.whl"]
     assert "changed=0 " in said, said
+
+
+def test_the_builders_copy_is_its_owners_and_still_the_same_context(tmp_path: Path) -> None:
+    tasks = yaml.safe_load((ROOT / "roles/image/tasks/build.yml").read_text(encoding="utf-8"))
+    (bring,) = [task for task in tasks if "ansible.posix.synchronize" in task]
+    context, copy = tmp_path / "source/webui", tmp_path / "build/webui"
+    (context / "sub").mkdir(parents=True)
+    for name, mode in (("Dockerfile", 0o644), (".env", 0o664), ("run.sh", 0o755), ("sub/page.html", 0o640)):
+        (context / name).write_text(name)
+        (context / name).chmod(mode)
+    variables = {
+        "image_services": [{"name": "webui", "build": {"context": "webui"}}],
+        "image_source_directory": str(context.parent),
+        "__image_contexts": str(copy.parent),
+    }
+    plays = [{"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": [bring]}]
+    (tmp_path / "bring.yml").write_text(yaml.safe_dump(plays))
+
+    done = [play(tmp_path / "bring.yml", "localhost,", **variables) for _ in range(2)]
+
+    assert [("changed=1 " in one.stdout, one.returncode) for one in done] == [(True, 0), (False, 0)], done
+    assert [path for path in (copy, *copy.rglob("*")) if path.stat().st_mode & 0o077] == []
+    assert entries(copy, "Dockerfile") == entries(context, "Dockerfile")
