@@ -12,7 +12,8 @@ description:
   - Installs all the files that a systemd unit reads in one call. Every changed file is validated first; only then are
     they replaced, each in one step.
   - Tells in RV(action) what the unit needs. A unit that started before one of its files changed needs it too, so a run
-    that was killed between installing a file and restarting the daemon is made good by the next one.
+    that was killed between installing a file and restarting the daemon is made good by the next one. So is a reload
+    that failed.
   - A unit that runs with somebody else's file keeps it, and the module fails. Such a file is one without the words
     C(Managed by qianjiangyuan), where the new text has them. What a Debian package brought is nobody's, as long as
     nobody has changed it.
@@ -184,16 +185,20 @@ def action(paths: list[str], applies: dict[str, str], active: bool) -> str:
 
 
 def unit_times(module: AnsibleModule, unit: str) -> dict[str, float]:
-    """When the unit last started, and last reloaded or started (seconds since the epoch); nothing where it is down."""
-    properties = "ActiveState,ActiveEnterTimestampMonotonic,StateChangeTimestampMonotonic"
+    """When the unit last started, and last reloaded or started (seconds since the epoch); nothing where it is down.
+
+    A reload that failed moves the state's time as well, and what ran goes on: since the start nothing counts as read.
+    """
+    properties = "ActiveState,ReloadResult,ActiveEnterTimestampMonotonic,StateChangeTimestampMonotonic"
     _, output, _ = module.run_command(["systemctl", "show", unit, f"--property={properties}"])
     shown = dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
     if shown.get("ActiveState") not in ("active", "reloading"):
         return {}
     boot = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC)
+    reloaded = shown.get("ReloadResult", "success") == "success"
     return {
         "restart": boot + int(shown["ActiveEnterTimestampMonotonic"]) / 1e6,
-        "reload": boot + int(shown["StateChangeTimestampMonotonic"]) / 1e6,
+        "reload": boot + int(shown[f"{'StateChange' if reloaded else 'ActiveEnter'}TimestampMonotonic"]) / 1e6,
     }
 
 

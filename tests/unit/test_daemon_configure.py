@@ -54,6 +54,43 @@ def test_stale_files(load_module: Load, modified: Any, read_at: Any, expected: l
     assert load_module("daemon_configure").stale_files(applies, modified, read_at, now=200) == expected
 
 
+class Asked:
+    """A module that gets this answer from systemctl."""
+
+    def __init__(self, answer: str) -> None:
+        self.answer = answer
+
+    def run_command(self, command: list[str]) -> tuple[int, str, str]:
+        (properties,) = [part for part in command if part.startswith("--property=")]
+        asked = properties[len("--property=") :].split(",")
+        lines = [line for line in self.answer.splitlines() if line.split("=")[0] in asked]
+        return 0, "\n".join(lines), ""
+
+
+TIMES = "ActiveEnterTimestampMonotonic=100000000\nStateChangeTimestampMonotonic=200000000\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        pytest.param("ActiveState=active\nReloadResult=success\n", {"restart": 100, "reload": 200}, id="reloaded"),
+        pytest.param("ActiveState=reloading\nReloadResult=success\n", {"restart": 100, "reload": 200}, id="reloads"),
+        pytest.param("ActiveState=active\n", {"restart": 100, "reload": 200}, id="no service"),
+        pytest.param("ActiveState=active\nReloadResult=exit-code\n", {"restart": 100, "reload": 100}, id="failed"),
+        pytest.param("ActiveState=active\nReloadResult=timeout\n", {"restart": 100, "reload": 100}, id="gave up"),
+        pytest.param("ActiveState=inactive\nReloadResult=success\n", {}, id="down"),
+    ],
+)
+def test_unit_times(
+    load_module: Load, monkeypatch: pytest.MonkeyPatch, answer: str, expected: dict[str, float]
+) -> None:
+    module = load_module("daemon_configure")
+    # Booted at 0
+    monkeypatch.setattr(module.time, "time", lambda: 1000.0)
+    monkeypatch.setattr(module.time, "clock_gettime", lambda _: 1000.0)
+    assert module.unit_times(Asked(answer + TIMES), "haproxy.service") == expected
+
+
 @pytest.mark.parametrize(
     ("paths", "active", "expected"),
     [
