@@ -9,8 +9,8 @@ DOCUMENTATION = r"""
 module: daemon_configure
 short_description: Install the files of a daemon and say whether it must be restarted or reloaded
 description:
-  - Installs all the files that a systemd unit reads in one call. Every changed file is validated first; only then are
-    they replaced, each in one step.
+  - Installs all the files that a systemd unit reads in one call. Where one changes, or the unit has not read one yet,
+    all are validated first, as the daemon reads them together; only then are they replaced, each in one step.
   - Tells in RV(action) what the unit needs. A unit that started before one of its files changed needs it too, so a run
     that was killed between installing a file and restarting the daemon is made good by the next one. So is a reload
     that failed.
@@ -65,7 +65,8 @@ options:
         default: restart
       validate:
         description:
-          - A command, as a list, that exits with 0 when the new text is right. C(%s) in it is the new text's path.
+          - A command, as a list, that exits with 0 when the new text is right. C(%s) in it is the new text's path, or
+            that of the file where O(files[].content) is left out.
           - Left out in check mode where its program or a file without O(files[].content) is not there yet.
         type: list
         elements: str
@@ -202,12 +203,12 @@ def unit_times(module: AnsibleModule, unit: str) -> dict[str, float]:
     }
 
 
-def validate(module: AnsibleModule, path: str, content: str, command: list[str]) -> None:
-    """Fail the module unless the command accepts the text."""
+def validate(module: AnsibleModule, path: str, content: str | None, command: list[str]) -> None:
+    """Fail the module unless the command accepts the text, or the file as it is."""
     with tempfile.NamedTemporaryFile("w", prefix=f"{Path(path).name}.", encoding="utf-8") as candidate:
-        candidate.write(content)
+        candidate.write(content or "")
         candidate.flush()
-        argv = [part.replace("%s", candidate.name) for part in command]
+        argv = [part.replace("%s", path if content is None else candidate.name) for part in command]
         try:
             done = subprocess.run(argv, capture_output=True, text=True, errors="replace", timeout=TIMEOUT, check=False)
         except subprocess.TimeoutExpired:
@@ -275,15 +276,15 @@ def main() -> None:
         module.fail_json(msg='files: each "mode" must be an octal number in quotes, such as "0644"')
     changes = plan(desired, {path: system_file.read(path) for path in desired})
     changed_paths = [change["name"] for change in changes]
-    commands = {path: files[path]["validate"] for path in changed_paths if files[path]["validate"]}
+    read_at = unit_times(module, module.params["unit"])
+    modified = {path: modified_at(Path(path)) for path in files if Path(path).exists()}
+    stale = stale_files(applies, modified, read_at, time.time())
+    commands = {path: file["validate"] for path, file in files.items() if file["validate"] and (changes or stale)}
     lacking = [path for path in files if path not in ours and not Path(path).exists()]
     lacking += sorted({command[0] for command in commands.values() if not module.get_bin_path(command[0])})
     if not lacking:
         for path, command in commands.items():
             validate(module, path, files[path]["content"], command)
-    read_at = unit_times(module, module.params["unit"])
-    modified = {path: modified_at(Path(path)) for path in files if Path(path).exists()}
-    stale = stale_files(applies, modified, read_at, time.time())
     theirs = foreign(changes, lambda: packages_files(module)) if read_at else []
     if theirs:
         module.fail_json(

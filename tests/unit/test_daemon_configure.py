@@ -161,6 +161,50 @@ def test_a_refused_text_changes_no_file(load_module: Load, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
+    ("text", "age", "checked"),
+    [
+        pytest.param("old", 100, False, id="nothing changed"),
+        pytest.param("new", 100, True, id="another file of the unit"),
+        pytest.param("old", -100, True, id="a certificate that the unit has not read"),
+    ],
+)
+@pytest.mark.parametrize("check", [True, False])
+def test_whatever_the_unit_would_read_anew_is_checked_before(
+    load_module: Load, tmp_path: Path, text: str, age: int, *, checked: bool, check: bool
+) -> None:
+    names = ("haproxy.cfg", "drop-in.conf", "server.crt")
+    configuration, drop_in, certificate = paths = [tmp_path / name for name in names]
+    for path in paths:
+        path.write_text("old")
+        path.chmod(0o644)
+    # Its text is as it was, but something that it names is not: it is refused by now
+    refusing = {"path": str(configuration), "content": "old", "validate": ["sh", "-c", "cat $1; exit 3", "check", "%s"]}
+    files = [refusing | ME, {"path": str(drop_in), "content": text, **ME}, {"path": str(certificate)}]
+    read_at = certificate.stat().st_ctime + age
+
+    result = run(
+        load_module("daemon_configure"), check=check, files=files, read_at={"restart": read_at, "reload": read_at}
+    )
+
+    assert result.get("failed", False) is checked
+    if checked:
+        assert result["msg"] == f"{configuration}: refused (exit code 3), nothing was changed:\nold"
+    assert drop_in.read_text() == "old"
+
+
+def test_a_file_of_somebody_elses_is_checked_where_it_is(load_module: Load, tmp_path: Path) -> None:
+    certificate, drop_in = tmp_path / "server.crt", tmp_path / "drop-in.conf"
+    certificate.write_text("no certificate")
+    files = [
+        {"path": str(certificate), "validate": ["sh", "-c", "cat $1; exit 3", "check", "%s"]},
+        {"path": str(drop_in), "content": "x", **ME},
+    ]
+    result = run(load_module("daemon_configure"), files=files)
+    assert result["msg"] == f"{certificate}: refused (exit code 3), nothing was changed:\nno certificate"
+    assert not drop_in.exists()
+
+
+@pytest.mark.parametrize(
     ("before", "runs", "refused"),
     [
         pytest.param("frontend portal", True, True, id="somebody's load balancer"),

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 
+from certificates import authority, issue
 from support import ROOT
 
 ROLE = ROOT / "roles/registry"
@@ -64,3 +66,20 @@ def test_a_schedule_that_systemd_would_ignore_is_refused(schedule: str) -> None:
         f'registry_collect_schedule: expected a systemd calendar expression such as *-*-* 03:30:00, got "{schedule}"'
     )
     assert expected in said
+
+
+def test_a_key_of_another_certificate_is_refused(tmp_path: Path) -> None:
+    ca = authority()
+    (tmp_path / "other").mkdir()
+    certificate, key = issue(tmp_path, ca)
+    _, another = issue(tmp_path / "other", ca)
+    for private_key, code, said in ((key, 0, ""), (another, 1, "key values mismatch"), ("/no/key", 1, "No such file")):
+        argv = templar(registry_private_key=private_key).template(
+            trust_as_template("{{ __registry_validate_certificate }}")
+        )
+        done = subprocess.run(
+            [part.replace("%s", certificate) for part in argv], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == code
+        assert said in done.stderr
+        assert ("registry_private_key" in done.stderr) == (code == 1)
