@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from running import play
 from support import ROOT, load
 
 ROLE = ROOT / "roles/gateway"
@@ -192,3 +195,55 @@ def test_keepalived_knows_its_peers_and_the_password() -> None:
     assert "    unicast_peer {\n        10.0.0.2\n    }\n" in text
     assert "        auth_pass s3\n" in text
     assert text.count("{") == text.count("}")
+
+
+# Restarts HAProxy nowhere: it says where it would, and fails in Shanghai
+RESTART = """
+from ansible.module_utils.basic import AnsibleModule
+
+module = AnsibleModule({"host": {"type": "str"}, "log": {"type": "str"}})
+with open(module.params["log"], "a") as log:
+    log.write(module.params["host"] + " ")
+if module.params["host"] == "sh1":
+    module.fail_json(msg="Job for haproxy.service failed")
+module.exit_json(changed=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("restarted", "code"),
+    [
+        pytest.param(["hz2", "gz1"], 0, id="one after the other, where it is needed"),
+        pytest.param(["hz1", "hz2", "sh1"], 2, id="none after one that failed"),
+        pytest.param([], 0, id="none"),
+    ],
+)
+def test_gateways_restart_as_long_as_they_come_back(tmp_path: Path, restarted: list[str], code: int) -> None:
+    (tmp_path / "library").mkdir()
+    (tmp_path / "library/restart.py").write_text(RESTART)
+    log = tmp_path / "log"
+    handlers = yaml.safe_load((ROLE / "handlers/main.yml").read_text(encoding="utf-8"))
+    (handler,) = [handler for handler in handlers if handler["name"] == "Restart the gateway"]
+    # As it is written, but for what it does
+    del handler["ansible.builtin.systemd_service"]
+    handler["restart"] = {"host": "{{ __gateway_host | default(inventory_hostname) }}", "log": str(log)}
+    # Where Shanghai fails, all were to restart
+    needs = restarted if code == 0 else ["hz1", "hz2", "sh1", "gz1"]
+    configured = {
+        "ansible.builtin.set_fact": {
+            "__gateway_configured": {"action": f"{{{{ 'restart' if inventory_hostname in {needs} else 'reload' }}}}"}
+        },
+        # Those that reload are not asked, either: they may be the first of the play
+        "changed_when": f"inventory_hostname in {needs}",
+        "notify": "Restart the gateway",
+    }
+    plays = [{"hosts": "all", "gather_facts": False, "tasks": [configured], "handlers": [handler]}]
+    (tmp_path / "play.yml").write_text(yaml.safe_dump(plays))
+    done = play(
+        tmp_path / "play.yml",
+        "hz1,hz2,sh1,gz1,",
+        "--connection=local",
+        ansible_python_interpreter=sys.executable,
+    )
+    assert done.returncode == code, done.stdout
+    assert (log.read_text().split() if log.exists() else []) == restarted, done.stdout
