@@ -10,7 +10,7 @@ module: certificate_check
 short_description: Say why a host's server certificate must be issued anew
 description:
   - Takes the certificate and its key through a TLS handshake, in memory, with a client that trusts only the given
-    authority. What this accepts, the hosts' clients accept.
+    authority, of an intermediate one the root. What this accepts, the hosts' clients accept.
   - Needs nothing but Python on the host, and reads only.
 attributes:
   check_mode:
@@ -29,7 +29,9 @@ options:
     type: path
     required: true
   authority:
-    description: The authority's certificate, as PEM text.
+    description:
+      - The authority's certificate, as PEM text; of an intermediate one with those above it. Where some sign
+        themselves, the others are not trusted, and the server has to send them along.
     type: str
     required: true
   names:
@@ -75,6 +77,7 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.qianjiang import certificate as certificates
 
 DAY = 86400
 
@@ -111,7 +114,7 @@ def handshake(certificate: str, private_key: str, authority: str) -> dict[str, A
     server_context.load_cert_chain(certificate, private_key, password="")
     client_context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client_context.check_hostname = False
-    client_context.load_verify_locations(cadata=authority)
+    client_context.load_verify_locations(cadata=certificates.roots(authority) or authority)
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     server = server_context.wrap_bio(to_server, to_client, server_side=True)
     client = client_context.wrap_bio(to_client, to_server)

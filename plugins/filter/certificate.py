@@ -9,11 +9,14 @@ import ipaddress
 from collections.abc import Callable
 from typing import Any
 
+from ansible.module_utils.qianjiang.certificate import intermediates
+
 DOCUMENTATION = r"""
 name: certificate
 short_description: Names and places of certificates
 description:
   - C(cas | registry_ca_files) turns CA certificates by registry into the files that Docker Engine and skopeo read.
+  - C(pem | intermediates) keeps the certificates that another one signed, in their order. Servers send them along.
   - C(names | subject_alternative_names) turns DNS names and IP addresses into C(DNS:…) and C(IP:…).
 """
 
@@ -41,4 +44,8 @@ class FilterModule:
     """Ansible's entry point."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"registry_ca_files": registry_ca_files, "subject_alternative_names": subject_alternative_names}
+        return {
+            "intermediates": intermediates,
+            "registry_ca_files": registry_ca_files,
+            "subject_alternative_names": subject_alternative_names,
+        }

@@ -28,6 +28,10 @@ class Authority:
     def pem(self) -> str:
         return self.certificate.public_bytes(serialization.Encoding.PEM).decode()
 
+    @property
+    def name(self) -> str:
+        return str(self.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
+
 
 def build(subject: str, issuer: str, public_key: Any, days: int) -> x509.CertificateBuilder:
     def name(text: str) -> x509.Name:
@@ -40,24 +44,28 @@ def build(subject: str, issuer: str, public_key: Any, days: int) -> x509.Certifi
     )
 
 
-def authority(name: str = "Test CA") -> Authority:
+def private(key: ec.EllipticCurvePrivateKey) -> bytes:
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return key.private_bytes(*form)
+
+
+def authority(name: str = "Test CA", by: Authority | None = None) -> Authority:
+    """One that signs itself, or an intermediate one."""
     key = ec.generate_private_key(ec.SECP256R1())
-    builder = build(name, name, key.public_key(), 3650)
-    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-    return Authority(key, builder.sign(key, hashes.SHA256()))
+    builder = build(name, by.name if by else name, key.public_key(), 3650)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    return Authority(key, builder.sign(by.key if by else key, hashes.SHA256()))
 
 
 def issue(directory: Path, by: Authority, days: int = 100) -> tuple[str, str]:
     """A server certificate for registry.lab and 10.0.0.1 from this authority."""
     key = ec.generate_private_key(ec.SECP256R1())
-    issuer = by.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
     names = [x509.DNSName("registry.lab"), x509.IPAddress(ipaddress.ip_address("10.0.0.1"))]
-    builder = build("registry.lab", str(issuer), key.public_key(), days)
+    builder = build("registry.lab", by.name, key.public_key(), days)
     certificate = builder.add_extension(x509.SubjectAlternativeName(names), critical=False).sign(
         by.key, hashes.SHA256()
     )
-    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     paths = directory / "server.crt", directory / "server.key"
     paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    paths[1].write_bytes(key.private_bytes(*form))
+    paths[1].write_bytes(private(key))
     return str(paths[0]), str(paths[1])

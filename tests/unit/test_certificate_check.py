@@ -61,6 +61,31 @@ def test_what_a_client_would_refuse_is_refused(load_module: Load, tmp_path: Path
     assert reason(module, certificate, key, ca.pem) == "missing certificate or private key"
 
 
+def test_an_intermediate_authority_is_sent_along_to_those_who_trust_the_root(load_module: Load, tmp_path: Path) -> None:
+    module, root = load_module("certificate_check"), authority("Root")
+    upper = authority("Upper", root)
+    lower = authority("Lower", upper)
+    chain = lower.pem + upper.pem + root.pem
+    certificate, key = issue(tmp_path, lower)
+    assert reason(module, certificate, key, chain) == "not accepted: unable to get local issuer certificate"
+    text = Path(certificate).read_text()
+    Path(certificate).write_text(
+        text + load("plugins/filter/certificate.py").FilterModule().filters()["intermediates"](chain)
+    )
+    assert Path(certificate).read_text() == text + lower.pem + upper.pem
+    assert reason(module, certificate, key, chain) == "accepted"
+    assert reason(module, certificate, key, root.pem) == "accepted"
+
+
+def test_a_root_is_not_sent_along() -> None:
+    assert (
+        load("plugins/filter/certificate.py")
+        .FilterModule()
+        .filters()["intermediates"](authority("Old").pem + authority("New").pem)
+        == ""
+    )
+
+
 def test_subject_alternative_names() -> None:
     names = load("plugins/filter/certificate.py").subject_alternative_names(["A.lab", "10.0.0.1", "0::1"])
     assert names == ["DNS:a.lab", "IP:10.0.0.1", "IP:::1"]
