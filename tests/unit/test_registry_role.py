@@ -46,6 +46,21 @@ def test_what_the_registry_could_not_listen_on(address: str) -> None:
     assert not makes_sense(registry_address=address)
 
 
+@pytest.mark.parametrize(
+    "directory", ["/var/lib/docker-registry", "/srv/registry", "/homes/registry", "/data/tmp/images"]
+)
+def test_a_place_for_the_images(directory: str) -> None:
+    assert makes_sense(registry_storage_directory=directory)
+
+
+# ProtectHome and PrivateTmp give the unit another folder there: it starts, and every push fails
+@pytest.mark.parametrize(
+    "directory", ["/home/registry", "/root/registry", "/run/registry", "/tmp/registry", "/var/tmp", "/var/tmp/registry"]
+)
+def test_where_the_unit_cannot_keep_images(directory: str) -> None:
+    assert not makes_sense(registry_storage_directory=directory)
+
+
 def checked(schedule: str) -> tuple[int, str]:
     """What the timer's validation says."""
     argv = templar(registry_collect_schedule=schedule).template(trust_as_template("{{ __registry_validate_schedule }}"))
