@@ -61,6 +61,17 @@ def test_where_the_unit_cannot_keep_images(directory: str) -> None:
     assert not makes_sense(registry_storage_directory=directory)
 
 
+@pytest.mark.parametrize("memory", ["1G", "1.5G", "512M", 1073741824, "50%", "infinity"])
+def test_a_limit_of_memory(memory: Any) -> None:
+    assert makes_sense(registry_memory_max=memory)
+
+
+# systemd leaves such a line out, and there is no limit
+@pytest.mark.parametrize("memory", ["2g", "2Gi", "2GB", "1e9", "-1", ""])
+def test_a_limit_of_memory_that_systemd_would_ignore_is_refused(memory: str) -> None:
+    assert not makes_sense(registry_memory_max=memory)
+
+
 def checked(schedule: str) -> tuple[int, str]:
     """What the timer's validation says."""
     argv = templar(registry_collect_schedule=schedule).template(trust_as_template("{{ __registry_validate_schedule }}"))
