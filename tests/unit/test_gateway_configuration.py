@@ -197,6 +197,22 @@ def test_keepalived_knows_its_peers_and_the_password() -> None:
     assert text.count("{") == text.count("}")
 
 
+@pytest.mark.parametrize(
+    ("keep_alive", "limit"),
+    [
+        # The unit of before, on all the hosts that have it: another text would reload HAProxy
+        pytest.param(10, "", id="systemd's own 90 s are enough"),
+        pytest.param(30, "", id="58 s are left for the new process"),
+        pytest.param(31, "TimeoutStartSec=123", id="more"),
+        pytest.param(300, "TimeoutStartSec=392", id="minutes"),
+    ],
+)
+def test_a_reload_has_the_time_that_it_waits_for_idle_connections(keep_alive: int, limit: str) -> None:
+    lines = rendered("haproxy.conf.j2", gateway_timeout_keep_alive=keep_alive).splitlines()
+    assert [line for line in lines if line.startswith("TimeoutStartSec")] == [limit] * bool(limit)
+    assert f"ExecReload=/usr/local/lib/qianjiang/haproxy-state reload $MAINPID {keep_alive + 2}" in lines
+
+
 # Restarts HAProxy nowhere: it says where it would, and fails in Shanghai
 RESTART = """
 from ansible.module_utils.basic import AnsibleModule
