@@ -104,3 +104,13 @@ def test_who_trusts_the_root_alone_accepts_what_an_intermediate_authority_issued
     again = issue(tmp_path)
     assert "changed=0" in again.stdout
     assert "Install the server certificate" not in again.stdout
+
+
+@pytest.mark.parametrize("options", [["--check"], []], ids=["check", "run"])
+def test_an_authority_without_its_key_is_named_before_anything_is_made(tmp_path: Path, options: list[str]) -> None:
+    adopt(tmp_path, authority())
+    (tmp_path / "authority/ca.key").unlink()
+    done = issue(tmp_path, *options)
+    assert done.returncode != 0, done.stdout
+    assert f"certificate_authority_directory ({tmp_path}/authority) has ca.crt, but no ca.key" in done.stdout
+    assert not (tmp_path / "tls").exists()
