@@ -6,6 +6,9 @@
 from __future__ import annotations
 
 import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 
 from certificates import authority, issue
+from running import play
 from support import ROOT
 
 ROLE = ROOT / "roles/registry"
@@ -109,3 +113,33 @@ def test_a_key_of_another_certificate_is_refused(tmp_path: Path) -> None:
         assert done.returncode == code
         assert said in done.stderr
         assert ("registry_private_key" in done.stderr) == (code == 1)
+
+
+class Healthy(BaseHTTPRequestHandler):
+    """Answers 200."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+
+def test_the_registrys_health_is_asked_past_a_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    handlers = yaml.safe_load((ROLE / "handlers/main.yml").read_text(encoding="utf-8"))
+    (wait,) = [handler for handler in handlers if handler["name"] == "Wait until the registry is healthy"]
+    # As it is written, but for its patience
+    plays = [{"hosts": "localhost", "gather_facts": False, "tasks": [wait | {"retries": 0}]}]
+    (tmp_path / "play.yml").write_text(yaml.safe_dump(plays))
+    # Nobody is there
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.delenv("no_proxy", raising=False)
+    with HTTPServer(("127.0.0.1", 0), Healthy) as registry:
+        threading.Thread(target=registry.serve_forever, daemon=True).start()
+        done = play(
+            tmp_path / "play.yml",
+            "localhost,",
+            "--connection=local",
+            registry_debug_port=registry.server_port,
+            ansible_python_interpreter=sys.executable,
+        )
+        registry.shutdown()
+    assert done.returncode == 0, done.stdout
