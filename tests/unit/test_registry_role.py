@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -113,6 +116,24 @@ def test_a_key_of_another_certificate_is_refused(tmp_path: Path) -> None:
         assert done.returncode == code
         assert said in done.stderr
         assert ("registry_private_key" in done.stderr) == (code == 1)
+
+
+@pytest.mark.skipif(not shutil.which("ss"), reason="no ss (iproute2) on this machine")
+def test_nothing_is_collected_while_somebody_is_connected(tmp_path: Path) -> None:
+    def begins() -> bool:
+        return all(subprocess.run(argv, check=False).returncode == 0 for argv in conditions)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        text = (ROLE / "templates/docker-registry-collect.service.j2").read_text(encoding="utf-8")
+        unit = templar(registry_port=port, registry_storage_directory=str(tmp_path)).template(trust_as_template(text))
+        lines = [line for line in unit.splitlines() if line.startswith("ExecCondition=")]
+        # There is no registry here that could be active
+        conditions = [shlex.split(line.partition("=")[2]) for line in lines if "is-active" not in line]
+        assert begins()
+        with socket.create_connection(("127.0.0.1", port)), server.accept()[0]:
+            assert not begins()
+        assert begins()
 
 
 class Healthy(BaseHTTPRequestHandler):

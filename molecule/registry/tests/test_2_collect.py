@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 from registries import Registry
 
 SLOW = "/run/systemd/system/docker-registry-collect.service.d/slow.conf"
@@ -44,6 +46,21 @@ def test_a_collection_is_skipped_while_somebody_pushes(registry: Registry) -> No
     registry.collect()
     assert registry.used() == before
     assert registry.host.check_output("systemctl is-failed docker-registry-collect.service || true") == "inactive"
+
+
+def test_a_collection_is_skipped_while_somebody_is_connected(registry: Registry) -> None:
+    """A transfer that takes longer than the registry has to stop would be cut off."""
+    directory, digest = registry.make(LAYER)
+    assert registry.push(directory, "pulled").rc == 0
+    assert registry.delete(digest).rc == 0
+    registry.be_quiet()
+    before = registry.used()
+    host, _, port = registry.address.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=10):
+        registry.collect()
+        assert registry.used() == before
+    registry.collect()
+    assert registry.used() < before
 
 
 def test_nothing_is_written_during_a_collection_and_a_killed_one_leaves_nothing_behind(registry: Registry) -> None:
