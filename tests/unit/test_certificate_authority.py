@@ -112,5 +112,14 @@ def test_an_authority_without_its_key_is_named_before_anything_is_made(tmp_path:
     (tmp_path / "authority/ca.key").unlink()
     done = issue(tmp_path, *options)
     assert done.returncode != 0, done.stdout
-    assert f"certificate_authority_directory ({tmp_path}/authority) has ca.crt, but no ca.key" in done.stdout
+    assert "/authority) has ca.crt, but no ca.key" in " ".join(done.stdout.split())
+    assert not (tmp_path / "tls").exists()
+
+
+def test_a_check_names_what_a_new_certificate_leads_to(tmp_path: Path) -> None:
+    adopt(tmp_path, authority())
+    done = issue(tmp_path, "--check")
+    assert done.returncode == 0, done.stdout
+    assert "missing certificate or private key" in done.stdout
+    assert "/tls/server.crt: a registry with it restarts, a gateway reloads" in " ".join(done.stdout.split())
     assert not (tmp_path / "tls").exists()
