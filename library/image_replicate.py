@@ -119,7 +119,14 @@ from ansible.module_utils.qianjiang.arguments import (
 )
 from ansible.module_utils.qianjiang.change import Change, difference
 from ansible.module_utils.qianjiang.image_reference import ImageReference, ImageReferenceError, check_registry, parse
-from ansible.module_utils.qianjiang.registry import Blob, RegistryClient, RegistryError, blobs, is_complete
+from ansible.module_utils.qianjiang.registry import (
+    Blob,
+    DamagedError,
+    RegistryClient,
+    RegistryError,
+    blobs,
+    is_complete,
+)
 from ansible.module_utils.qianjiang.skopeo import SkopeoError, find_skopeo
 
 ERRORS = (ImageReferenceError, RegistryError, SkopeoError)
@@ -282,9 +289,7 @@ class ImageReplicate:
         try:
             if is_complete(self.destination, image.repository, image.digest):
                 return
-        except RegistryError as error:
-            if error.transient:
-                raise
+        except DamagedError as error:
             reason = str(error)
         gone = self.destination.delete_manifest(image.repository, image.digest)
         state = "its manifest was removed again" if gone else "its manifest is still there: delete it"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import ssl
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,6 +38,10 @@ class RegistryError(Exception):
     def __init__(self, message: str, *, transient: bool = False) -> None:
         super().__init__(message)
         self.transient = transient
+
+
+class DamagedError(RegistryError):
+    """The registry answered, and what was asked for is not there, or is not what its digest says."""
 
 
 class Manifest(NamedTuple):
@@ -114,13 +119,14 @@ def blobs(client: RegistryClient, repository: str, manifest: Manifest) -> list[B
 
 
 def is_complete(client: RegistryClient, repository: str, reference: str) -> bool:
-    """Whether every manifest and blob of an image, or of each image of an index, is there."""
+    """Whether every manifest and blob of an image, or of each image of an index, is there.
+
+    A registry that does not answer, or refuses, says nothing about that: its error is raised.
+    """
     try:
         content = blobs(client, repository, client.get_manifest(repository, reference))
-    except RegistryError as error:
-        if error.transient:
-            raise
-        return False  # a manifest is missing, or damaged
+    except DamagedError:
+        return False
     return all(client.has_blob(repository, blob.digest, blob.size) for blob in content)
 
 
@@ -169,7 +175,7 @@ class RegistryClient:
         what = _name(repository, reference)
         response = self._call("GET", f"{repository}/manifests/{reference}", what, accept=True)
         if response is None:
-            raise self._error(f"{what} is not there")
+            raise self._damaged(f"{what} is not there")
         digest = digest_of(response.content)
         expected = reference if _is_digest(reference) else response.headers.get("Docker-Content-Digest", digest)
         if digest != expected:
@@ -184,7 +190,7 @@ class RegistryClient:
         what = _name(repository, digest)
         response = self._call("GET", f"{repository}/blobs/{digest}", what)
         if response is None:
-            raise self._error(f"{what} is not there")
+            raise self._damaged(f"{what} is not there")
         if digest_of(response.content) != digest:
             raise self._altered(what, digest_of(response.content))
         return response.content
@@ -216,7 +222,7 @@ class RegistryClient:
         found = response.headers.get("Content-Length")
         if size is not None and found not in (None, str(size)):
             value = digest.partition(":")[2]
-            raise self._error(
+            raise self._damaged(
                 f"{what} has {found} bytes instead of {size}, and no upload replaces it. On the registry's host delete "
                 f"docker/registry/v2/blobs/sha256/{value[:2]}/{value} in its storage folder and restart the registry, "
                 "then run this again."
@@ -259,6 +265,9 @@ class RegistryClient:
                 method, url, headers=headers, data=data, timeout=self._timeout, verify=self._ca
             )
         except requests.exceptions.SSLError as error:
+            # As what stands before a registry that restarts does: it accepts, and has nobody to pass it on to
+            if isinstance(_innermost(error), (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
+                raise self._unanswered(error) from error
             if "expired" in _cause(error):
                 mend = "Run playbooks/nodes.yml --tags certificate_authority,registry."
                 raise self._error(f"its TLS certificate has expired ({_cause(error)}). {mend}") from error
@@ -268,8 +277,7 @@ class RegistryClient:
         except ValueError as error:  # of requests or of urllib3, whose own is no RequestException
             raise self._error(f"is not a registry host[:port] ({_cause(error)})") from error
         except requests.exceptions.RequestException as error:
-            message = f"no answer ({_cause(error)}). Is it running, and reachable from this host?"
-            raise self._error(message, transient=True) from error
+            raise self._unanswered(error) from error
         if response.status_code == 404 and (missing or method == "GET"):
             return None
         if response.status_code == 401:
@@ -292,9 +300,16 @@ class RegistryClient:
         transient = status == 429 or status >= 500
         return self._error(f"{method} {what} answered {status}" + (f": {said}" if said else ""), transient=transient)
 
-    def _altered(self, what: str, digest: str) -> RegistryError:
+    def _altered(self, what: str, digest: str) -> DamagedError:
         hint = "Do not use it; look at the registry's storage and what lies between."
-        return self._error(f"{what} answered with other content (its digest is {digest}). {hint}")
+        return self._damaged(f"{what} answered with other content (its digest is {digest}). {hint}")
+
+    def _damaged(self, message: str) -> DamagedError:
+        return DamagedError(f"registry {self.registry}: {message}")
+
+    def _unanswered(self, error: Exception) -> RegistryError:
+        message = f"no answer ({_cause(error)}). Is it running, and reachable from this host?"
+        return self._error(message, transient=True)
 
     def _error(self, message: str, *, transient: bool = False) -> RegistryError:
         return RegistryError(f"registry {self.registry}: {message}", transient=transient)
@@ -319,8 +334,10 @@ def _name(repository: str, reference: str) -> str:
 
 def _cause(error: BaseException) -> str:
     """The innermost reason of a nest of exceptions, which is the one that says something."""
-    while True:
-        inner = error.__cause__ or error.__context__ or getattr(error, "reason", None)
-        if not isinstance(inner, BaseException):
-            return str(error) or type(error).__name__
-        error = inner
+    found = _innermost(error)
+    return str(found) or type(found).__name__
+
+
+def _innermost(error: BaseException) -> BaseException:
+    inner = error.__cause__ or error.__context__ or getattr(error, "reason", None)
+    return _innermost(inner) if isinstance(inner, BaseException) else error

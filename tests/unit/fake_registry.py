@@ -37,7 +37,7 @@ class FakeRegistry:
     blobs: dict[str, dict[str, bytes]] = dataclasses.field(default_factory=dict)
     manifests: dict[str, dict[str, tuple[str, bytes]]] = dataclasses.field(default_factory=dict)
     requests: list[str] = dataclasses.field(default_factory=list)
-    answers: list[int] = dataclasses.field(default_factory=list)  # statuses to give first, instead of the truth
+    answers: list[int] = dataclasses.field(default_factory=list)  # statuses to give first; 200 is the truth
     header_digest: str | None = None  # a digest to claim, whatever the content
     refuse_delete: bool = False
     password: str = PASSWORD
@@ -90,8 +90,8 @@ def _handler(registry: FakeRegistry) -> type[BaseHTTPRequestHandler]:
             authorization = "Basic " + base64.b64encode(f"{USER}:{registry.password}".encode()).decode()
             if self.headers.get("Authorization") != authorization:
                 self.answer(401, b'{"errors":[{"code":"UNAUTHORIZED"}]}', WWW_Authenticate='Basic realm="lab"')
-            elif registry.answers:
-                self.answer(registry.answers.pop(0), b'{"errors":[{"code":"X","message":"made up"}]}')
+            elif registry.answers and (status := registry.answers.pop(0)) != 200:
+                self.answer(status, b'{"errors":[{"code":"X","message":"made up"}]}')
             elif self.path.startswith("/v2/_catalog"):
                 self.answer(200, registry.catalogue or json.dumps({"repositories": sorted(registry.blobs)}).encode())
             elif match := re.fullmatch(r"/v2/(.+)/manifests/([^/]+)", self.path):

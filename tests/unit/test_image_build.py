@@ -162,6 +162,17 @@ def test_the_registry_is_enough(build: Build, engine: FakeEngine, tmp_path: Path
     assert (planned["built"], planned["digest"]) == (True, None), "what lacks a blob has to be built to be pushed again"
 
 
+def test_a_registry_that_refuses_is_no_reason_to_build(build: Build, engine: FakeEngine, tmp_path: Path) -> None:
+    certificate, key = write_certificate(tmp_path)
+    with serve(certificate, key) as registry:
+        login = {"registry": registry.address, "username": USER, "password": PASSWORD, "ca_path": str(certificate)}
+        registry.image("webui", [b"layer"], build(check=True, **login)["image"].rpartition(":")[2])
+        registry.answers = [200, 403]  # the HEAD is answered, the GET is not
+        with pytest.raises(ModuleFailedError, match="answered 403"):
+            build(**login)
+    assert not engine.record.exists()
+
+
 def test_the_digest_of_a_pushed_image_is_known(build: Build, engine: FakeEngine) -> None:
     done = build()
     engine.honest = False

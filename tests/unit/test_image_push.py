@@ -195,6 +195,15 @@ def test_a_blob_that_was_cut_off(push: Push, engine: FakeEngine, registry: FakeR
     assert len(engine.pushes) == 1
 
 
+def test_a_registry_that_refuses_is_no_reason_to_push(push: Push, engine: FakeEngine, registry: FakeRegistry) -> None:
+    engine.images[f"{registry.address}/webui:ctx-1"] = digest_of(CONFIG)
+    push()
+    registry.answers = [200, 200, 403]  # both HEADs are answered, the GET is not
+    with pytest.raises(ModuleFailedError, match="answered 403"):
+        push()
+    assert len(engine.pushes) == 1
+
+
 def test_a_push_that_leaves_something_out(push: Push, engine: FakeEngine, registry: FakeRegistry) -> None:
     image = f"{registry.address}/webui:ctx-1"
     engine.images[image] = digest_of(CONFIG)

@@ -29,6 +29,7 @@ class FakeSkopeo:
         self.loses: str | None = None  # a blob to lose on the way
         self.cuts: str | None = None  # a blob to cut off on the way
         self.fails = False
+        self.then: list[int] = []  # what the destination answers after the copy
 
     def __call__(self, *_: object) -> FakeSkopeo:
         return self
@@ -39,6 +40,7 @@ class FakeSkopeo:
             raise SkopeoError("skopeo copy failed: the WAN is cut")
         repository, _, digest = source.partition(f"{self.origin.address}/")[2].partition("@")
         self._manifest(repository, digest, whole=settings["whole"])
+        self.target.answers = self.then
 
     def _manifest(self, repository: str, digest: str, *, whole: bool) -> None:
         media_type, body = self.origin.manifests[repository][digest]
@@ -247,6 +249,17 @@ def test_a_blob_that_was_cut_off_is_not_taken_for_one(
     with pytest.raises(ModuleFailedError) as error:
         replicate(f"webui@{digest}")
     assert str(error.value).startswith(reason)
+
+
+def test_a_copy_that_cannot_be_looked_at_stays(
+    replicate: Replicate, skopeo: FakeSkopeo, origin: FakeRegistry, copy: FakeRegistry
+) -> None:
+    digest = origin.image("webui", [b"layer"])
+    skopeo.then = [403]
+    with pytest.raises(ModuleFailedError, match="answered 403"):
+        replicate(f"webui@{digest}")
+    assert digest in copy.manifests["webui"]
+    assert not replicate(f"webui@{digest}")["changed"]
 
 
 def test_a_cut_wan_leaves_nothing_visible(

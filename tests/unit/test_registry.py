@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -123,9 +124,14 @@ def test_what_is_complete(registry: FakeRegistry, client: RegistryClient) -> Non
     registry.blob("webui", b"arm64")
     del registry.manifests["webui"][two]
     assert [is_complete(client, "webui", digest) for digest in (one, two, index)] == [True, False, False]
-    registry.answers = [503]
-    with pytest.raises(RegistryError, match="answered 503"):
-        is_complete(client, "webui", one)
+
+
+@pytest.mark.parametrize("status", [401, 403, 405, 503])
+def test_what_is_refused_is_not_taken_for_damaged(registry: FakeRegistry, client: RegistryClient, status: int) -> None:
+    digest = registry.image("webui", [b"layer"])
+    registry.answers = [status]
+    with pytest.raises(RegistryError, match=str(status)):
+        is_complete(client, "webui", digest)
 
 
 def test_deleting_a_manifest(registry: FakeRegistry, client: RegistryClient) -> None:
@@ -202,6 +208,23 @@ def test_nobody_listens(certificate: tuple[Path, Path]) -> None:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     with pytest.raises(RegistryError) as error:
         RegistryClient(address, USER, PASSWORD, str(certificate[0])).head_manifest("webui", "latest")
+    assert str(error.value).startswith(f"registry {address}: no answer (")
+    assert error.value.transient
+
+
+def test_a_handshake_that_is_cut_off_is_no_question_of_trust(certificate: tuple[Path, Path]) -> None:
+    """A load balancer accepts for a registry that restarts, and hangs up."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def hang_up() -> None:
+            connection, _ = server.accept()
+            connection.recv(4096)
+            connection.close()
+
+        threading.Thread(target=hang_up, daemon=True).start()
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(RegistryError) as error:
+            RegistryClient(address, USER, PASSWORD, str(certificate[0])).head_manifest("webui", "latest")
     assert str(error.value).startswith(f"registry {address}: no answer (")
     assert error.value.transient
 
