@@ -45,17 +45,18 @@ options:
     required: true
   retries:
     description:
-      - How often to try a copy again, after 1, 2, 4 … seconds. Blobs that arrived are not sent again.
+      - How often to try a copy again, after 1, 2, 4 … seconds, where it failed in passing or stood still. Blobs that
+        arrived are not sent again.
     type: int
     default: 3
   copy_timeout:
     description:
-      - Seconds after which the copy of an image is given up; V(0) for never.
+      - Seconds after which the copy of an image is given up, with all its tries and waits; V(0) for never.
     type: int
     default: 3600
   stall_timeout:
     description:
-      - Seconds without a byte after which a copy is given up. A link that is cut closes no connection.
+      - Seconds without a byte after which a try is given up. A link that is cut closes no connection.
     type: int
     default: 120
 extends_documentation_fragment:

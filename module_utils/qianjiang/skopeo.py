@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import tarfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -17,7 +19,7 @@ from tempfile import TemporaryDirectory
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.qianjiang.arguments import write_private
 from ansible.module_utils.qianjiang.registry import credentials, digest_of
-from ansible.module_utils.qianjiang.watched import run_watched
+from ansible.module_utils.qianjiang.watched import STALLED, run_watched
 
 Run = Callable[[list[str]], tuple[int, str, str]]
 Logins = Mapping[str, tuple[str | None, str | None]]
@@ -39,11 +41,13 @@ class Skopeo:
     def copy(
         self, source: str, destination: str, logins: Logins, *, whole: bool = False, retries: int = 0, seconds: int = 0
     ) -> None:
-        """Copy `source` to `destination` (in skopeo's notation); `whole` takes every image of an index."""
+        """Copy `source` to `destination` (in skopeo's notation); `whole` takes every image of an index.
+
+        All tries together take at most `seconds`; 0: any time.
+        """
         known = self._run([self._binary, "copy", "--help"])[1]
         with self._files(logins) as folder:
-            argv = [self._binary, *(["--command-timeout", f"{seconds}s"] if seconds else []), "copy", "--quiet"]
-            argv += ["--authfile", str(folder / "auth.json")]
+            argv = ["copy", "--quiet", "--authfile", str(folder / "auth.json")]
             # Digests are the point: a skopeo that has the option must not recompress or convert
             if "--preserve-digests" in known and source.startswith("docker://"):
                 argv.append("--preserve-digests")
@@ -54,10 +58,21 @@ class Skopeo:
             if self._ca_path is not None:
                 argv += ["--src-cert-dir", str(folder)] if source.startswith("docker://") else []
                 argv += ["--dest-cert-dir", str(folder)]
-            code, out, err = self._run([*argv, source, destination])
+            code, out, err = self._repeated([*argv, source, destination], retries, seconds)
         if code != 0:
             hint = "Run it again when the cause is mended: what arrived whole is not sent again."
             raise SkopeoError(f"skopeo copy {source} {destination} failed: {_reason(err or out)}. {hint}")
+
+    def _repeated(self, argv: list[str], retries: int, seconds: int) -> tuple[int, str, str]:
+        """Run skopeo, and again where it stood still: what it tries again by itself ended with it."""
+        end = time.monotonic() + seconds
+        waits = [2**number for number in range(retries)]
+        while True:
+            limit = ["--command-timeout", f"{math.ceil(end - time.monotonic())}s"] if seconds else []
+            done = self._run([self._binary, *limit, *argv])
+            if done[0] != STALLED or not waits or (seconds and time.monotonic() + waits[0] >= end):
+                return done
+            time.sleep(waits.pop(0))
 
     def config_digest(self, archive: str) -> str:
         """The digest of the configuration of an archive's image: its id, whatever compresses its layers."""

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+STALLED = 124  # the exit code of one that stood still, as timeout(1) has it
 _POLL = 0.5
 
 
@@ -50,5 +51,6 @@ def run_watched(
             stream.seek(0)
             texts.append(stream.read().decode(errors="replace"))
     if stalled:
+        code = STALLED
         texts[1] += f"\nnot a byte moved for {stall_timeout:g} s: is the link cut?"
     return code, texts[0], texts[1]

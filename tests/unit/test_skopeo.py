@@ -5,7 +5,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from ansible.module_utils.qianjiang import skopeo
 from ansible.module_utils.qianjiang.skopeo import Skopeo, SkopeoError, find_skopeo
+from ansible.module_utils.qianjiang.watched import STALLED
 
 LOGINS = {"a.lab": ("u", "pass-word"), "b.lab": ("u", "pass-word")}
 SOURCE, DESTINATION = "docker://a.lab/x@sha256:1", "docker://b.lab/x@sha256:1"
@@ -74,10 +76,52 @@ def test_skopeo_own_words(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("codes", "retries", "seconds", "limits", "waits"),
+    [
+        pytest.param([STALLED, STALLED, 0], 3, 3600, ["3600s", "3479s", "3357s"], [1, 2], id="until it gets through"),
+        pytest.param([STALLED] * 3, 2, 0, ["copy"] * 3, [1, 2], id="no more often than it may"),
+        pytest.param([STALLED] * 2, 9, 242, ["242s", "121s"], [1], id="no longer than it may"),
+        pytest.param([1], 3, 3600, ["3600s"], [], id="what skopeo gave up is its own affair"),
+    ],
+)
+def test_a_copy_that_stands_still_is_tried_again(  # noqa: PLR0917 — one per column of the table
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    codes: list[int],
+    retries: int,
+    seconds: int,
+    limits: list[str],
+    waits: list[int],
+) -> None:
+    """A stall takes two minutes until it is seen."""
+    now, slept, seen, rest = [0.0], [], [], iter(codes)
+
+    def run(argv: list[str]) -> tuple[int, str, str]:
+        if argv[1:] == ["copy", "--help"]:
+            return 0, "", ""
+        seen.append(argv[2] if "--command-timeout" in argv else argv[1])
+        now[0] += 120
+        return next(rest), "", "not a byte moved"
+
+    def sleep(wait: float) -> None:
+        slept.append(wait)
+        now[0] += wait
+
+    monkeypatch.setattr(skopeo, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
+    failed = False
+    try:
+        Skopeo(run, "skopeo", str(tmp_path)).copy(SOURCE, DESTINATION, LOGINS, retries=retries, seconds=seconds)
+    except SkopeoError:
+        failed = True
+    assert (seen, slept, failed) == (limits, waits, codes[-1] != 0)
+    assert next(rest, None) is None
+
+
 def test_a_configuration_that_cannot_be_read() -> None:
-    skopeo = Skopeo(lambda _: (1, "", "no such file"), "skopeo", "/tmp")
+    broken = Skopeo(lambda _: (1, "", "no such file"), "skopeo", "/tmp")
     with pytest.raises(SkopeoError, match="skopeo inspect oci-archive:/x failed: no such file"):
-        skopeo.config_digest("oci-archive:/x")
+        broken.config_digest("oci-archive:/x")
 
 
 def test_a_host_without_skopeo() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from ansible.module_utils.qianjiang.watched import moved_bytes, run_watched
+from ansible.module_utils.qianjiang.watched import STALLED, moved_bytes, run_watched
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 SLOW = [sys.executable, "-c", "import time\nfor _ in range(8): print(1, flush=True); time.sleep(0.25)"]
@@ -17,7 +17,7 @@ def test_exit_code_output_and_errors() -> None:
 
 def test_one_that_stands_still_is_ended() -> None:
     code, _, err = run_watched(SLEEP, 0.6)
-    assert code == -9
+    assert code == STALLED
     assert err.endswith("not a byte moved for 0.6 s: is the link cut?")
 
 
