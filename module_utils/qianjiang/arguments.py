@@ -28,6 +28,7 @@ LEAST = {
     "copy_timeout": 0,
     "deadline": 0,
     "retries": 0,
+    "min_free_bytes": 0,
     "backoff": 0,
 }
 

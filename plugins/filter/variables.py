@@ -30,7 +30,7 @@ RUNS_ON = {
     "service": FUNCTIONS,
 }
 # Of the role service, whose other variables are the playbooks'
-SERVICE = ("service_stall_timeout",)
+SERVICE = ("service_copy_timeout", "service_min_free_bytes", "service_stall_timeout")
 # What playbooks ask of an inventory beside that, and of -e
 OTHERS = (*SHARED, *HOST_KEYS, *LOGIN, "node_address", "platform_ca_certificate", "service", *SERVICE)
 NEAR = 0.85

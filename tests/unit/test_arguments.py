@@ -7,8 +7,10 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import yaml
 
 from running import ModuleFailedError, run
+from support import ROOT
 
 DIGEST = "sha256:" + "a" * 64
 MODULES: dict[str, dict[str, Any]] = {
@@ -30,6 +32,7 @@ MODULES: dict[str, dict[str, Any]] = {
         ("image_pull", {"deadline": "inf"}, "deadline: expected at least 0, got inf"),
         ("image_pull", {"retries": -1}, "retries: expected at least 0, got -1"),
         ("image_pull", {"backoff": -0.5}, "backoff: expected at least 0, got -0.5"),
+        ("image_pull", {"min_free_bytes": -1}, "min_free_bytes: expected at least 0, got -1"),
         ("image_replicate", {"retries": -1}, "retries: expected at least 0, got -1"),
         ("image_replicate", {"copy_timeout": -1}, "copy_timeout: expected at least 0, got -1"),
         ("image_replicate", {"stall_timeout": 0}, "stall_timeout: expected at least 1, got 0"),
@@ -73,3 +76,25 @@ def test_what_is_no_registry(
         reason = "leave out 'https://': a registry is host[:port]"
         message = f"not an image reference: '{registry}/webui@{DIGEST}' ({reason})"
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "options"),
+    [
+        ("datacenter", "image_replicate", ["copy_timeout", "stall_timeout"]),
+        ("node", "image_pull", ["min_free_bytes"]),
+    ],
+)
+def test_what_an_inventory_may_set(
+    load_module: Callable[[str], ModuleType], file: str, name: str, options: list[str]
+) -> None:
+    def read(path: str) -> Any:
+        return yaml.safe_load((ROOT / "roles/service" / path).read_text(encoding="utf-8"))
+
+    block = next(task["block"] for task in read(f"tasks/{file}.yml") if "block" in task)
+    given = next(task[name] for task in block if name in task)
+    defaults, specs = read("defaults/main.yml"), read("meta/argument_specs.yml")["argument_specs"]["lock"]["options"]
+    for option in options:
+        variable = f"service_{option}"
+        assert given[option] == f"{{{{ {variable} }}}}"
+        assert defaults[variable] == specs[variable]["default"] == load_module(name).ARGUMENTS[option]["default"]
