@@ -17,6 +17,7 @@ description:
   - A blob that another repository of the destination holds is taken from there.
   - The manifest goes last, an index after its images, and everything is looked at again afterwards. A copy that breaks
     leaves no manifest, and the next run takes up the blobs that arrived.
+  - Both registries are reached directly, whatever proxy the host's environment names.
 attributes:
   check_mode:
     description: Says which images, and how many blobs and bytes, it would copy.

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tempfile
 import time
@@ -31,9 +32,13 @@ def run_watched(
     moved: Callable[[int], int | None] = moved_bytes,
     clock: Callable[[], float] = time.monotonic,
 ) -> tuple[int, str, str]:
-    """Exit code, output and errors, as AnsibleModule.run_command. One that moves nothing for so long is killed."""
+    """Exit code, output and errors, as AnsibleModule.run_command. One that moves nothing for so long is killed.
+
+    It gets no proxy of this host's environment: registries are reached directly, as RegistryClient does.
+    """
+    environ = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        with subprocess.Popen(list(argv), stdin=subprocess.DEVNULL, stdout=out, stderr=err) as process:
+        with subprocess.Popen(list(argv), stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environ) as process:
             last, since, stalled = moved(process.pid), clock(), False
             while process.poll() is None:
                 try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+import pytest
 from ansible.module_utils.qianjiang.watched import STALLED, moved_bytes, run_watched
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
@@ -13,6 +14,14 @@ SLOW = [sys.executable, "-c", "import time\nfor _ in range(8): print(1, flush=Tr
 def test_exit_code_output_and_errors() -> None:
     argv = [sys.executable, "-c", "import sys; print('out'); print('err', file=sys.stderr); sys.exit(3)"]
     assert run_watched(argv, 60) == (3, "out\n", "err\n")
+
+
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "no_proxy", "ALL_PROXY"])
+def test_a_proxy_of_the_host_is_left_out(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "http://proxy.lab:3128")
+    monkeypatch.setenv("KEPT", "yes")
+    code = f"import os; print(os.environ.get({name!r}), os.environ['KEPT'])"
+    assert run_watched([sys.executable, "-c", code], 60)[:2] == (0, "None yes\n")
 
 
 def test_one_that_stands_still_is_ended() -> None:
