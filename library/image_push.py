@@ -104,7 +104,7 @@ from ansible.module_utils.qianjiang.arguments import (
 from ansible.module_utils.qianjiang.change import Change, difference
 from ansible.module_utils.qianjiang.engine import EngineError, EngineNotFoundError, connect, translated
 from ansible.module_utils.qianjiang.image_reference import ImageReference, ImageReferenceError, parse
-from ansible.module_utils.qianjiang.registry import RegistryError, is_complete
+from ansible.module_utils.qianjiang.registry import RegistryError, explained, is_complete
 from ansible.module_utils.qianjiang.skopeo import Skopeo, SkopeoError, archive_source, find_skopeo
 
 UNKNOWN = "(known after the push)"
@@ -147,7 +147,7 @@ def pushed_digest(image: str, events: Iterable[Mapping[str, Any]]) -> str:
     digest = None
     for event in events:
         if "error" in event:
-            raise EngineError(f"push {image}: {event['error']}")
+            raise EngineError(f"push {image}: {explained(str(event['error']))}")
         digest = (event.get("aux") or {}).get("Digest") or digest
     if digest is None:
         raise EngineError(f"push {image}: the engine reported no digest")

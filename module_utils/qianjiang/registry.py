@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import ssl
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -30,6 +31,7 @@ INDEXES = (
 )
 
 _WHO_ANSWERS = "Is it a registry that answers there?"
+_READ_ONLY = "the registry is read-only, probably while docker-registry-collect runs: run this again later"
 
 
 class RegistryError(Exception):
@@ -79,6 +81,12 @@ class Blob(NamedTuple):
 def digest_of(data: bytes) -> str:
     """The digest of `data` as registries write it."""
     return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def explained(words: str) -> str:
+    """What a client said of a registry, with the reason that a read-only one does not give."""
+    refused = re.search("method not allowed|operation is unsupported", words, re.IGNORECASE)
+    return f"{words} ({_READ_ONLY})" if refused else words
 
 
 def ca_bundle(registry: str, ca_path: str | None, folder: Path = CERTIFICATES) -> str | bool:
@@ -297,6 +305,8 @@ class RegistryClient:
             said = response.text.strip()[:200]
         if status == 403:
             said = f"user {self._username!r} may not do this" + (f" ({said})" if said else "")
+        elif status == 405:
+            said = _READ_ONLY + (f" ({said})" if said else "")
         transient = status == 429 or status >= 500
         return self._error(f"{method} {what} answered {status}" + (f": {said}" if said else ""), transient=transient)
 

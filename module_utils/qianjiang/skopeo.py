@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.qianjiang.arguments import write_private
-from ansible.module_utils.qianjiang.registry import credentials, digest_of
+from ansible.module_utils.qianjiang.registry import credentials, digest_of, explained
 from ansible.module_utils.qianjiang.watched import STALLED, run_watched
 
 Run = Callable[[list[str]], tuple[int, str, str]]
@@ -61,7 +61,7 @@ class Skopeo:
             code, out, err = self._repeated([*argv, source, destination], retries, seconds)
         if code != 0:
             hint = "Run it again when the cause is mended: what arrived whole is not sent again."
-            raise SkopeoError(f"skopeo copy {source} {destination} failed: {_reason(err or out)}. {hint}")
+            raise SkopeoError(f"skopeo copy {source} {destination} failed: {explained(_reason(err or out))}. {hint}")
 
     def _repeated(self, argv: list[str], retries: int, seconds: int) -> tuple[int, str, str]:
         """Run skopeo, and again where it stood still: what it tries again by itself ended with it."""
@@ -120,4 +120,4 @@ def _reason(text: str) -> str:
     last = lines[-1] if lines else "it said nothing"
     last = re.sub(r"\?_state=[^\"\s\\]*", "", last)  # the registry's own notes in an upload's address: long, and no use
     _, found, message = last.partition('msg="')
-    return message.removesuffix('"').replace('\\"', '"') if found else last
+    return message.removesuffix('"').removesuffix("\\n").replace('\\"', '"') if found else last

@@ -16,6 +16,7 @@ from fake_registry import IMAGE, PASSWORD, USER, FakeRegistry, digest_of, serve,
 from running import ModuleFailedError, run
 
 A, B = "sha256:" + "a" * 64, "sha256:" + "b" * 64
+READ_ONLY = "the registry is read-only, probably while docker-registry-collect runs: run this again later"
 CONFIG = b'{"os":"linux"}'
 Push = Callable[..., dict[str, Any]]
 
@@ -230,6 +231,13 @@ def test_an_image_that_is_nowhere(push: Push, engine: FakeEngine, registry: Fake
     ("events", "message"),
     [
         ([{"error": "denied: quota"}], "push {image}: denied: quota"),
+        *(
+            ([{"error": words}], f"push {{image}}: {words} ({READ_ONLY})")
+            for words in (
+                "error parsing HTTP 405 response body: invalid character 'M': \"Method not allowed\"",
+                "unsupported: The operation is unsupported.",
+            )
+        ),
         ([{"status": "Pushed"}], "push {image}: the engine reported no digest"),
         (
             [{"aux": {"Digest": A}}],

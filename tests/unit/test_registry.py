@@ -18,6 +18,8 @@ from ansible.module_utils.qianjiang.registry import (
 
 from fake_registry import IMAGE, INDEX, PASSWORD, USER, FakeRegistry, digest_of, serve, write_certificate
 
+READ_ONLY = "the registry is read-only, probably while docker-registry-collect runs: run this again later"
+
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
@@ -150,6 +152,7 @@ def test_deleting_a_manifest(registry: FakeRegistry, client: RegistryClient) -> 
         (429, True, "HEAD webui:latest answered 429"),
         (400, False, "HEAD webui:latest answered 400"),
         (403, False, "HEAD webui:latest answered 403: user 'deploy' may not do this"),
+        (405, False, f"HEAD webui:latest answered 405: {READ_ONLY}"),
     ],
 )
 def test_refusals(registry: FakeRegistry, client: RegistryClient, status: int, transient: bool, message: str) -> None:

@@ -76,6 +76,19 @@ def test_skopeo_own_words(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_registry_that_is_read_only(tmp_path: Path) -> None:
+    err = (
+        'time="2026-11-28T11:42:23Z" level=fatal msg="writing blob: initiating layer upload to /v2/x/blobs/uploads/ '
+        'in b.lab: StatusCode: 405, Method not allowed\\n"\n'
+    )
+    with pytest.raises(SkopeoError) as error:
+        Skopeo(Recorder("", 1, err), "skopeo", str(tmp_path)).copy(SOURCE, DESTINATION, LOGINS)
+    assert (
+        "in b.lab: StatusCode: 405, Method not allowed (the registry is read-only, probably while "
+        "docker-registry-collect runs: run this again later). Run it again when"
+    ) in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("codes", "retries", "seconds", "limits", "waits"),
     [
