@@ -17,6 +17,8 @@ description:
   - A blob that another repository of the destination holds is taken from there.
   - The manifest goes last, an index after its images, and everything is looked at again afterwards. A copy that breaks
     leaves no manifest, and the next run takes up the blobs that arrived.
+  - On a host, one copies to a registry at a time. What another run is copying, as one that outlived its controller, is
+    waited for, at most O(copy_timeout), and not sent again.
   - Both registries are reached directly, whatever proxy the host's environment names.
 attributes:
   check_mode:
@@ -109,6 +111,7 @@ bytes:
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
@@ -120,6 +123,7 @@ from ansible.module_utils.qianjiang.arguments import (
     registry_client,
 )
 from ansible.module_utils.qianjiang.change import Change, difference
+from ansible.module_utils.qianjiang.host_lock import HostLockError, host_lock
 from ansible.module_utils.qianjiang.image_reference import ImageReference, ImageReferenceError, check_registry, parse
 from ansible.module_utils.qianjiang.registry import (
     Blob,
@@ -131,7 +135,7 @@ from ansible.module_utils.qianjiang.registry import (
 )
 from ansible.module_utils.qianjiang.skopeo import SkopeoError, find_skopeo
 
-ERRORS = (ImageReferenceError, RegistryError, SkopeoError)
+ERRORS = (HostLockError, ImageReferenceError, RegistryError, SkopeoError)
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "images": {"type": "list", "elements": "str", "required": True},
@@ -305,10 +309,13 @@ def main() -> None:
     check_numbers(module)
     try:
         replicate = ImageReplicate(module)
-        current = replicate.read()
-        changes = plan(module.params["destination"], replicate.images, current)
-        if changes and not module.check_mode:
-            replicate.apply(current, changes)
+        destination = module.params["destination"]
+        lock = host_lock(f"copies to {destination}", module.params["copy_timeout"])
+        with nullcontext() if module.check_mode else lock:
+            current = replicate.read()
+            changes = plan(destination, replicate.images, current)
+            if changes and not module.check_mode:
+                replicate.apply(current, changes)
     except ERRORS as error:
         module.fail_json(msg=str(error))
     module.exit_json(

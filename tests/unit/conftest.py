@@ -6,10 +6,17 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from ansible.module_utils.qianjiang import host_lock
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from support import load
+
+
+@pytest.fixture(autouse=True)
+def _own_locks(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests wait for none of this host's runs."""
+    monkeypatch.setattr(host_lock, "FOLDER", tmp_path_factory.mktemp("locks"))
 
 
 @pytest.fixture

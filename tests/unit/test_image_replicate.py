@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from ansible.module_utils.qianjiang.host_lock import host_lock
 from ansible.module_utils.qianjiang.image_reference import ImageReferenceError, parse
 from ansible.module_utils.qianjiang.registry import Blob
 from ansible.module_utils.qianjiang.skopeo import SkopeoError
@@ -141,6 +144,25 @@ def test_copy_then_nothing(replicate: Replicate, skopeo: FakeSkopeo, origin: Fak
     again = replicate(f"webui@{digest}")
     assert (again["changed"], again["bytes"], len(skopeo.calls)) == (False, 0, 1)
     assert origin.requests == [], "the WAN was used although everything is there"
+
+
+def test_what_another_run_is_copying_is_waited_for(
+    replicate: Replicate, skopeo: FakeSkopeo, origin: FakeRegistry, copy: FakeRegistry
+) -> None:
+    digest = origin.image("webui", [b"layer"])
+    other = ExitStack()
+
+    def arrive() -> None:
+        copy.image("webui", [b"layer"])
+        other.close()
+
+    other.enter_context(host_lock(f"copies to {copy.address}", 1))
+    assert replicate(f"webui@{digest}", check=True)["changed"], "a check waits for nobody"
+    with pytest.raises(ModuleFailedError, match=f"copies to {copy.address}: another run .* not ended within 1 s"):
+        replicate(f"webui@{digest}", copy_timeout=1)
+    threading.Timer(0.5, arrive).start()
+    assert not replicate(f"webui@{digest}")["changed"]
+    assert skopeo.calls == []
 
 
 def test_only_missing_blobs_count_and_cross(
