@@ -17,6 +17,8 @@ description:
   - Everything the build takes from elsewhere must be pinned. An image (C(FROM), C(COPY --from),
     C(RUN --mount=from=)) or frontend (C(# syntax=), C(BUILDKIT_SYNTAX)) that is not named by digest, and C(ADD) of
     a URL without C(--checksum=sha256:…), are errors.
+  - On a host, one builds or pushes an image of a repository at a time. What another run is building is waited for, at
+    most an hour, and not built again.
   - BuildKit builds where the Docker client and the engine have it (Docker 23 and later need the buildx plugin for
     that), else the classic builder.
 attributes:
@@ -145,6 +147,7 @@ built:
 
 import re
 from collections.abc import Mapping
+from contextlib import nullcontext
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -162,11 +165,20 @@ from ansible.module_utils.qianjiang.change import Change, difference
 from ansible.module_utils.qianjiang.docker_cli import DockerCli, DockerCliError, Request, check_command_line
 from ansible.module_utils.qianjiang.dockerfile import PROXIES, Dockerfile, DockerfileError
 from ansible.module_utils.qianjiang.engine import EngineError, EngineNotFoundError, connect, translated
+from ansible.module_utils.qianjiang.host_lock import PATIENCE, HostLockError, host_lock
 from ansible.module_utils.qianjiang.image_reference import ImageReferenceError, check_registry, parse
 from ansible.module_utils.qianjiang.registry import RegistryError, is_complete
 
 LABEL = "io.qianjiang.context"
-ERRORS = (ContextError, DockerCliError, DockerfileError, EngineError, ImageReferenceError, RegistryError)
+ERRORS = (
+    ContextError,
+    DockerCliError,
+    DockerfileError,
+    EngineError,
+    HostLockError,
+    ImageReferenceError,
+    RegistryError,
+)
 OCI = "org.opencontainers.image."
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -338,10 +350,11 @@ def main() -> None:
     check_numbers(module)
     try:
         build = ImageBuild(module)
-        current = build.read()
-        changes = plan({"image": str(build.image), "context": build.context}, current)
-        if changes and not module.check_mode:
-            build.apply()
+        with nullcontext() if module.check_mode else host_lock(build.image.name, PATIENCE):
+            current = build.read()
+            changes = plan({"image": str(build.image), "context": build.context}, current)
+            if changes and not module.check_mode:
+                build.apply()
     except ERRORS as error:
         module.fail_json(msg=str(error))
     module.exit_json(

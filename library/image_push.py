@@ -12,9 +12,10 @@ description:
   - Pushes an image of this host's engine, or of an archive, and then moves tags to it. Nothing is sent when the
     registry has the image, with every blob that it names. What is missing of an incomplete image is sent again. A blob
     of another size is an error, as no push replaces it.
-  - An identity tag (C(ctx-…), see M(image_build)) stands for its content, so it is enough that the registry has it; the
-    engine need not have the image then. Under any other tag, the registry's image is compared with the engine's or the
-    archive's by the digest of its configuration.
+  - An identity tag (C(ctx-…), see M(image_build)) stands for its content, so it is enough that the registry has it,
+    from whichever builder; the engine need not have the image then. Under any other tag, the registry's image is
+    compared with the engine's or the archive's by the digest of its configuration.
+  - On a host, one builds or pushes an image of a repository at a time; the others wait, at most an hour.
   - Tags move inside the registry, by storing the same manifest once more. No image is sent for that.
 attributes:
   check_mode:
@@ -90,6 +91,7 @@ tags_moved:
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -103,12 +105,13 @@ from ansible.module_utils.qianjiang.arguments import (
 )
 from ansible.module_utils.qianjiang.change import Change, difference
 from ansible.module_utils.qianjiang.engine import EngineError, EngineNotFoundError, connect, translated
+from ansible.module_utils.qianjiang.host_lock import PATIENCE, HostLockError, host_lock
 from ansible.module_utils.qianjiang.image_reference import ImageReference, ImageReferenceError, parse
 from ansible.module_utils.qianjiang.registry import RegistryError, explained, is_complete
 from ansible.module_utils.qianjiang.skopeo import Skopeo, SkopeoError, archive_source, find_skopeo
 
 UNKNOWN = "(known after the push)"
-ERRORS = (EngineError, ImageReferenceError, RegistryError, SkopeoError)
+ERRORS = (EngineError, HostLockError, ImageReferenceError, RegistryError, SkopeoError)
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "image": {"type": "str", "required": True},
@@ -161,6 +164,7 @@ class ImagePush:
         self.module = module
         self.params = module.params
         self.image = wanted_image(self.params["image"], self.params["tags"])
+        self.is_identity = self.image.tag.startswith("ctx-")
         self.client = registry_client(self.params, self.image.registry)
         self.skopeo: Skopeo | None = None
         self.source = ""
@@ -181,7 +185,7 @@ class ImagePush:
     def _same(self, digest: str | None, *, complete: bool) -> bool:
         if self.archive_to_come:
             return False
-        if complete and self.skopeo is None and self.image.tag.startswith("ctx-"):
+        if complete and self.skopeo is None and self.is_identity:
             return True
         identifiers = {self.skopeo.config_digest(self.source)} if self.skopeo else self._engine_identifiers()
         if not complete:
@@ -224,7 +228,8 @@ class ImagePush:
                 events = connect().push(self.image.name, self.image.tag, stream=True, decode=True, auth_config=auth)
                 reported = pushed_digest(str(self.image), events)
         digest = self.client.head_manifest(self.image.repository, self.image.tag)
-        if digest is None or reported not in (None, digest):
+        # Under an identity tag another builder's push is as good
+        if digest is None or (reported not in (None, digest) and not self.is_identity):
             hint = "Does something else push there?"
             raise RegistryError(f"{self.image}: pushed {reported or 'it'}, but the registry has {digest}. {hint}")
         if not is_complete(self.client, self.image.repository, digest):
@@ -239,11 +244,12 @@ def main() -> None:
     check_numbers(module)
     try:
         push = ImagePush(module)
-        current = push.read()
-        changes = plan(push.image, current)
-        digest = current["digest"] if current["same"] else None
-        if changes and not module.check_mode:
-            digest = push.apply(current, changes)
+        with nullcontext() if module.check_mode else host_lock(push.image.name, PATIENCE):
+            current = push.read()
+            changes = plan(push.image, current)
+            digest = current["digest"] if current["same"] else None
+            if changes and not module.check_mode:
+                digest = push.apply(current, changes)
     except ERRORS as error:
         module.fail_json(msg=str(error))
     moved = [change["name"].rpartition(":")[2] for change in changes if change["name"] != str(push.image)]

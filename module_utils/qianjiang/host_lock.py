@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 FOLDER = Path("/run/lock")
+PATIENCE = 3600  # seconds to wait for work that has no limit of its own
 _POLL = 0.5
 
 

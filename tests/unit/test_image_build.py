@@ -3,7 +3,9 @@ from __future__ import annotations
 import json
 import os
 import stat
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +13,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.qianjiang.engine import EngineNotFoundError
+from ansible.module_utils.qianjiang.host_lock import host_lock
 
 from fake_registry import PASSWORD, USER, digest_of, serve, write_certificate
 from running import ModuleFailedError, run
@@ -146,6 +149,21 @@ def test_an_image_of_that_name_with_another_label_is_built_over(build: Build, en
     image = build(check=True)["image"]
     engine.images[image] = {"Config": {"Labels": None}}
     assert build()["built"]
+
+
+def test_what_another_run_is_building_is_not_built_again(build: Build, engine: FakeEngine) -> None:
+    other = ExitStack()
+    other.enter_context(host_lock("webui", 1))
+    planned = build(check=True)
+    assert planned["built"], "a check waits for nobody"
+
+    def end() -> None:
+        engine.images[planned["image"]] = {"Config": {"Labels": {"io.qianjiang.context": planned["identity"]}}}
+        other.close()
+
+    threading.Timer(0.5, end).start()
+    assert not build()["built"]
+    assert not engine.record.exists()
 
 
 def test_the_registry_is_enough(build: Build, engine: FakeEngine, tmp_path: Path) -> None:

@@ -3,13 +3,16 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 from ansible.module_utils.qianjiang.engine import EngineError, EngineNotFoundError
+from ansible.module_utils.qianjiang.host_lock import host_lock
 from ansible.module_utils.qianjiang.image_reference import ImageReferenceError, parse
 
 from fake_registry import IMAGE, PASSWORD, USER, FakeRegistry, digest_of, serve, write_certificate
@@ -125,6 +128,40 @@ def test_push_then_nothing(push: Push, engine: FakeEngine, registry: FakeRegistr
         *(f"HEAD /v2/webui/blobs/{blob}" for blob in registry.blobs["webui"]),
     ]
     assert len(engine.pushes) == 1
+
+
+def test_what_another_run_is_pushing_is_not_pushed_again(
+    push: Push, engine: FakeEngine, registry: FakeRegistry
+) -> None:
+    engine.images[f"{registry.address}/webui:ctx-1"] = digest_of(CONFIG)
+    other = ExitStack()
+    other.enter_context(host_lock(f"{registry.address}/webui", 1))
+    assert push(check=True)["pushed"], "a check waits for nobody"
+
+    def end() -> None:
+        registry.image("webui", [b"theirs"], "ctx-1")
+        other.close()
+
+    threading.Timer(0.5, end).start()
+    done = push()
+    assert (done["pushed"], done["tags_moved"], engine.pushes) == (False, ["latest"], [])
+
+
+def test_what_another_builder_has_pushed_under_an_identity_is_as_good(
+    push: Push, engine: FakeEngine, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.images[f"{registry.address}/webui:ctx-1"] = digest_of(CONFIG)
+    pushes = engine.push
+
+    def overtaken(repository: str, tag: str, **settings: Any) -> Iterator[dict[str, Any]]:
+        events = pushes(repository, tag, **settings)
+        registry.image("webui", [b"theirs"], tag)
+        return events
+
+    monkeypatch.setattr(engine, "push", overtaken)
+    done = push()
+    theirs = registry.manifests["webui"]["ctx-1"]
+    assert registry.manifests["webui"][done["digest"]] == registry.manifests["webui"]["latest"] == theirs
 
 
 def test_tags_move_when_only_the_registry_has_the_image(push: Push, engine: FakeEngine, registry: FakeRegistry) -> None:
