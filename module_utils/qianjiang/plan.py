@@ -62,7 +62,7 @@ class Step(TypedDict):
     digest: str
     repository: str
     reference: str  # registry and repository by which the node knows the image, or will
-    pull: bool  # a container is made from the image, and the node lacks it
+    pull: bool  # a container is made from the image, and the node lacks it, or may when it comes to that
     replicas: list[Replica]
 
 
@@ -205,6 +205,8 @@ def plan_rollout(request: Request, platform: Platform, policy: Policy) -> Plan:
     }
     for name in order if verb in TARGETS else ():
         plan["services"][name] = TARGETS[verb](name, platform, request.get("to", ""))
+    if verb in REMOVING:
+        plan["removals"] = plan_removals(verb, names, platform)
     for datacenter in policy["order"]:
         place = platform.datacenters[datacenter]
         for node in (node for node in place["nodes"] if node in platform.nodes):
@@ -214,8 +216,6 @@ def plan_rollout(request: Request, platform: Platform, policy: Policy) -> Plan:
                     _plan_service(plan, name, platform, Place(datacenter, place["registry"], node))
     if verb in DRAINING:
         plan["switches"] = plan_drain(verb, request.get("nodes", []), platform)
-    if verb in REMOVING:
-        plan["removals"] = plan_removals(verb, names, platform)
     _assert_gateways_answer(plan, platform)
     _order(plan, list(plan["services"]), platform)
     plan["changed"] = bool(plan["steps"] or plan["removals"] or plan["switches"])
@@ -291,7 +291,8 @@ def _plan_service(plan: Plan, name: str, platform: Platform, place: Place) -> No
     there = [str(found) for found in seen.get("images", []) if str(found).endswith(f"/{image}")]
     own = f"{place.registry}/{image}"
     makes = any(replica["start"] and not replica["restore"] for replica in replicas)
-    pull = makes and not there
+    # What is removed before takes its image along, and another service's may be this one
+    pull = makes and (not there or place.node in plan["removals"])
     plan["steps"].setdefault(place.node, []).append(
         {
             "service": name,

@@ -63,9 +63,10 @@ def plan(
     order: tuple[str, ...] = ("webui",),
     policy: Mapping[str, Any] | None = None,
     to: str = "",
+    names: tuple[str, ...] = (),
     **more: Any,
 ) -> Plan:
-    request: Any = {"verb": verb, "order": list(order), "to": to}
+    request: Any = {"verb": verb, "order": list(order), "names": list(names), "to": to}
     wanted: Any = {**POLICY, **(policy or {})}
     return plan_rollout(request, platform(nodes, **more), wanted)
 
@@ -914,6 +915,17 @@ def test_who_only_loses_a_replica_does_not_stand_for_its_datacenter() -> None:
     planned = plan({"h1": EXTRA, "h2": BARE}, "scale")
     assert (planned["nodes"], list(planned["removals"]), planned["leads"]) == (["h2"], ["h1"], ["h2"])
     assert planned["holds"] == {"hangzhou": [{"backend": "webui", "server": "h2.0.a"}]}
+
+
+def test_what_goes_may_take_the_image_of_what_comes() -> None:
+    """Two services share a repository; one leaves the node, the other comes."""
+    leaves = BARE_BUT_HAS_IT | {"orphans": [orphan("report", 0, 4)]}
+    planned = plan({"h1": leaves, "h2": RIGHT}, "scale", order=("webui",), names=("webui", "report"))
+    assert list(planned["removals"]) == ["h1"]
+    assert (planned["steps"]["h1"][0]["pull"], planned["pulls"], planned["copies"]) == (True, ["h1"], ["h1"])
+    assert planned["images"] == {"hangzhou": [f"webui@{NEW}"]}
+    stays = plan({"h1": BARE_BUT_HAS_IT, "h2": RIGHT}, "scale")
+    assert not stays["steps"]["h1"][0]["pull"]
 
 
 def test_what_has_ended_on_the_release_asked_for_is_started_again() -> None:
