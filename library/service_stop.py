@@ -15,7 +15,7 @@ description:
     stop timeout it was made with, SIGKILL. Those of several replicas stop side by side.
   - The stopped ones stay for rollback, the newest C(keep_releases) of them. Older ones are removed, and so are those
     that a killed run left unproven, and what was rolled back before a newer release came, each with its image when
-    nothing else uses that.
+    nothing else uses that. With O(unused_images), images go that were pulled and run in no container, too.
   - Call it when the gateway no longer forwards to the others.
   - Refused when the container to keep does not run, or when the rollout's number is lower than the highest this node
     has seen and it is not the one on record.
@@ -53,6 +53,23 @@ options:
       number:
         description: The number of the rollout. That of the container's release where it is left out.
         type: int
+  unused_images:
+    description:
+      - Removes the images of the replicas' repositories that no container uses, as a release that failed leaves them on
+        every node. One with a tag stays.
+      - Only when nothing else is to start. Where it is left out, such images stay.
+    type: dict
+    suboptions:
+      registries:
+        description: The registries that the node pulls from, C(host[:port]). Images of others stay.
+        type: list
+        elements: str
+        required: true
+      keep:
+        description: Digests that stay, as those of the rollout, which may be wanted again.
+        type: list
+        elements: str
+        required: true
   services:
     description: Every service that the catalogue places on this node, for the look at the end.
     type: list
@@ -109,7 +126,7 @@ from typing import Any, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.qianjiang.change import Change, difference
-from ansible.module_utils.qianjiang.ending import end_containers
+from ansible.module_utils.qianjiang.ending import end_containers, unused_images
 from ansible.module_utils.qianjiang.engine import Engine, EngineError
 from ansible.module_utils.qianjiang.observation import observe_node
 from ansible.module_utils.qianjiang.secret import discreet
@@ -264,7 +281,8 @@ def stop(module: AnsibleModule, params: Mapping[str, Any]) -> dict[str, Any]:
     alone = [look(engine, wanted, entries, seen) for wanted in params["replicas"]]
     gone = {container for item in alone for container in item.gone}
     work = [look(engine, wanted, entries, seen, gone) for wanted in params["replicas"]] if len(alone) > 1 else alone
-    changes = [change for item in work for change in item.changes]
+    unused = unused_of(engine, entries, params)
+    changes = [change for item in work for change in item.changes] + unused
     names = {container["container"] for item in work for container in item.containers}
     outcome: dict[str, Any] = {
         "changed": bool(changes),
@@ -279,8 +297,20 @@ def stop(module: AnsibleModule, params: Mapping[str, Any]) -> dict[str, Any]:
     images = {entry["ImageID"]: entry["Image"] for entry in entries}
     with ThreadPoolExecutor(max_workers=max(len(work), 1)) as pool:
         done = list(pool.map(lambda item: end_containers(Engine(), _endings(item.changes), images), work))
+    done.append(end_containers(engine, unused, {}))
     outcome |= {key: [entry for item in done for entry in item[key]] for key in ("stopped", "images_removed")}
     return {**outcome, **observe_judged(engine, params)}
+
+
+def unused_of(engine: Engine, entries: Sequence[Mapping[str, Any]], params: Mapping[str, Any]) -> list[Change]:
+    """The removal of what no container uses of the replicas' images, where that is asked for."""
+    wanted = params["unused_images"]
+    if wanted is None:
+        return []
+    repositories = {one["service"]["repository"] for one in params["replicas"]}
+    names = {f"{registry}/{repository}" for registry in wanted["registries"] for repository in repositories}
+    found: list[Change] = unused_images(engine.all_images(), entries, names, wanted["keep"])
+    return found
 
 
 def observe_judged(engine: Engine, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -319,9 +349,11 @@ def main() -> None:
         "drop": {"type": "str"},
         "number": {"type": "int"},
     }
+    unused = {key: {"type": "list", "elements": "str", "required": True} for key in ("registries", "keep")}
     module = discreet(AnsibleModule)(
         argument_spec={
             "replicas": {"type": "list", "elements": "dict", "required": True, "options": replica},
+            "unused_images": {"type": "dict", "options": unused},
             "services": {"type": "list", "elements": "dict", "default": []},
             "state_path": {"type": "path", "default": STATE_PATH},
         },

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from ansible.module_utils.qianjiang.change import Change
@@ -34,6 +34,30 @@ def end_containers(engine: Engine, changes: Iterable[Change], images: Mapping[st
         if after is None:
             engine.remove(name)
     return {"stopped": stopped, "images_removed": images_removed}
+
+
+def unused_images(
+    images: Iterable[Mapping[str, Any]],
+    entries: Iterable[Mapping[str, Any]],
+    names: Collection[str],
+    keep: Collection[str],
+) -> list[Change]:
+    """The removal of images of these names (`registry/repository`) that no container of the engine's list uses.
+
+    Digests to `keep` stay, and so does an image with a tag, which a pull by digest does not give: a builder's.
+    """
+    used = {entry[key] for entry in entries for key in ("ImageID", "Image")}
+    references = [
+        reference
+        for image in images
+        if image["Id"] not in used and not set(image.get("RepoTags") or ()) - {"<none>:<none>"}
+        for reference in image.get("RepoDigests") or ()
+    ]
+    return [
+        {"name": reference, "before": "present", "after": None}
+        for reference in sorted(references)
+        if reference.partition("@")[0] in names and reference.partition("@")[2] not in keep and reference not in used
+    ]
 
 
 def _stop(engine: Engine, name: str) -> list[dict[str, Any]]:

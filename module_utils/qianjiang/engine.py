@@ -118,8 +118,12 @@ class Engine:
 
     def image_names(self) -> list[str]:
         """`registry/repository@digest` of every image in the engine that came from a registry."""
+        return sorted(name for image in self.all_images() for name in image.get("RepoDigests") or [])
+
+    def all_images(self) -> list[dict[str, Any]]:
+        """All images, with their `RepoTags` and `RepoDigests`; either may be None."""
         with translated("list images"):
-            return sorted(name for image in self._client.images() for name in image.get("RepoDigests") or [])
+            return list(self._client.images())
 
     def create(self, body: dict[str, Any], name: str) -> str:
         """A new container from the body of a create request; returns its id."""

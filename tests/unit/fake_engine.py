@@ -89,6 +89,9 @@ class Host:
     def image_names(self) -> list[str]:
         return sorted(self.images)
 
+    def all_images(self) -> list[dict[str, Any]]:
+        return [{"Id": name, "RepoTags": None, "RepoDigests": [name]} for name in self.images]
+
     def create(self, body: dict[str, Any], name: str) -> str:
         self.calls.append(f"create {name}")
         self._put(name, body, "created")
@@ -120,6 +123,7 @@ class Host:
 
     def remove_image(self, image: str) -> bool:
         self.calls.append(f"remove image {image}")
+        self.images.discard(image)
         return True
 
     def logs(self, container: str, lines: int) -> list[str]:

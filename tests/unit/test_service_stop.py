@@ -8,11 +8,14 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import yaml
 from ansible.module_utils.qianjiang import observation
+from ansible.module_utils.qianjiang.ending import unused_images
 from ansible.module_utils.qianjiang.service_state import Owned, State, read_state, write_state
 
-from fake_engine import WEBUI, Host
+from fake_engine import REFERENCE, WEBUI, Host
 from running import ModuleFailedError, run
+from support import ROOT
 from support import container as listed
 
 Loader = Callable[[str], ModuleType]
@@ -431,3 +434,75 @@ def test_refused_nothing_is_touched(node: Stopping, keep: str, number: int, mess
         node.stop({"keep": keep, "number": number})
     assert str(caught.value) == message
     assert (node.host.calls, node.recorded()["current"]) == ([], {"0": "webui.0.r6"})
+
+
+D, E = "sha256:" + "d" * 64, "sha256:" + "e" * 64
+FAILED = f"{REFERENCE}@{D}"
+
+
+def used_by(image_id: str, reference: str = "nginx") -> dict[str, Any]:
+    """A container of whomever, as the engine lists it."""
+    return {"Id": "c", "ImageID": image_id, "Image": reference, "Labels": None, "State": "exited"}
+
+
+@pytest.mark.parametrize(
+    ("image", "entries", "keep", "expected"),
+    [
+        pytest.param({}, [], [E], [FAILED], id="nobody uses it"),
+        pytest.param({}, [used_by("other")], [], [FAILED], id="what runs uses another"),
+        pytest.param({}, [used_by("id")], [], [], id="a container uses it"),
+        pytest.param({}, [used_by("index", FAILED)], [], [], id="by its name"),
+        pytest.param({}, [], [D], [], id="it is to stay"),
+        pytest.param({"RepoTags": ["<none>:<none>"]}, [], [], [FAILED], id="no tag, as older engines say it"),
+        pytest.param({"RepoTags": [f"{REFERENCE}:ctx-1"]}, [], [], [], id="a builder's"),
+        pytest.param({"RepoDigests": None}, [], [], [], id="without a name"),
+        pytest.param({"RepoDigests": [f"my-{FAILED}"]}, [], [], [], id="of another registry"),
+        pytest.param({"RepoDigests": [FAILED.replace("webui", "my-webui")]}, [], [], [], id="of another repository"),
+        pytest.param({"RepoDigests": [f"ghcr.io/webui@{D}", f"webui@{D}", FAILED]}, [], [], [FAILED], id="some are"),
+    ],
+)
+def test_which_images_nobody_needs(
+    image: dict[str, Any], entries: list[dict[str, Any]], keep: list[str], expected: list[str]
+) -> None:
+    listed = {"Id": "id", "RepoTags": [], "RepoDigests": [FAILED]} | image
+    found = unused_images([listed], entries, {REFERENCE}, keep)
+    assert found == [change(name, "present", None) for name in expected]
+
+
+UNUSED = {"unused_images": {"registries": [REFERENCE.partition("/")[0]], "keep": [E]}}
+
+
+def test_an_image_that_failed_goes_when_all_is_done(node: Stopping) -> None:
+    wanted = f"{REFERENCE}@{E}"
+    node.host.images = {FAILED, wanted, f"{REFERENCE.replace('webui', 'base')}@{D}"}
+    assert FAILED not in node.stop({}, check=True)["diff"]["after"], "nobody asked for it"
+    planned = node.stop({}, check=True, **UNUSED)
+    assert node.host.calls == []
+    done = node.stop({}, **UNUSED)
+    assert done["diff"] == planned["diff"]
+    assert (done["diff"]["after"][FAILED], done["images_removed"], done["removed"]) == (None, [FAILED], [])
+    assert node.host.calls == ["stop webui.0.r6 within 30", f"remove image {FAILED}"]
+    assert wanted in node.host.images
+    assert node.stop({}, **UNUSED)["changed"] is False
+
+
+def test_an_image_that_the_engine_does_not_give_up(node: Stopping, monkeypatch: pytest.MonkeyPatch) -> None:
+    node.host.images = {FAILED}
+    monkeypatch.setattr(node.host, "remove_image", lambda _: False)
+    done = node.stop({}, **UNUSED)
+    assert (done["images_removed"], len(done["stopped"])) == ([], 1)
+
+
+def test_a_rollout_that_slept_removes_no_image(node: Stopping) -> None:
+    node.host.images = {FAILED}
+    with pytest.raises(ModuleFailedError, match="release 6 of webui is refused"):
+        node.stop({"number": 6}, **UNUSED)
+    assert node.host.images == {FAILED}
+
+
+@pytest.mark.parametrize(("file", "asked"), [("settle", True), ("forward", False)])
+def test_images_go_only_when_nothing_else_is_to_start(file: str, asked: bool) -> None:
+    tasks = yaml.safe_load((ROOT / f"roles/service/tasks/{file}.yml").read_text(encoding="utf-8"))
+    flat = [inner for task in tasks for inner in task.get("block", [task])]
+    given = [task["service_stop"] for task in flat if "service_stop" in task]
+    assert [one.get("unused_images", {}).keys() for one in given] == [{"registries", "keep"} if asked else set()]
