@@ -227,39 +227,50 @@ module.exit_json(changed=True)
 
 
 @pytest.mark.parametrize(
-    ("restarted", "code"),
+    ("needs", "restarted", "failed"),
     [
-        pytest.param(["hz2", "gz1"], 0, id="one after the other, where it is needed"),
-        pytest.param(["hz1", "hz2", "sh1"], 2, id="none after one that failed"),
-        pytest.param([], 0, id="none"),
+        pytest.param(["hz2", "gz1"], ["hz2", "gz1"], [], id="one after the other, where it is needed"),
+        pytest.param(["hz1", "sh1", "gz1"], ["hz1", "sh1"], ["sh1", "gz1"], id="none after one that failed"),
+        pytest.param([], [], [], id="none"),
     ],
 )
-def test_gateways_restart_as_long_as_they_come_back(tmp_path: Path, restarted: list[str], code: int) -> None:
+def test_gateways_restart_as_long_as_they_come_back(
+    tmp_path: Path, needs: list[str], restarted: list[str], failed: list[str]
+) -> None:
     (tmp_path / "library").mkdir()
     (tmp_path / "library/restart.py").write_text(RESTART)
     log = tmp_path / "log"
     handlers = yaml.safe_load((ROLE / "handlers/main.yml").read_text(encoding="utf-8"))
-    (handler,) = [handler for handler in handlers if handler["name"] == "Restart the gateway"]
-    # As it is written, but for what it does
-    del handler["ansible.builtin.systemd_service"]
-    handler["restart"] = {"host": "{{ __gateway_host | default(inventory_hostname) }}", "log": str(log)}
-    # Where Shanghai fails, all were to restart
-    needs = restarted if code == 0 else ["hz1", "hz2", "sh1", "gz1"]
+    handlers = [handler for handler in handlers if "keepalived" not in handler["name"]]
+    # As they are written, but for what they do
+    for handler in handlers:
+        if handler.pop("ansible.builtin.systemd_service", None):
+            handler["restart"] = {"host": "{{ __gateway_host | default('reload') }}", "log": str(log)}
+    action = f"{{{{ 'restart' if inventory_hostname in {needs} else 'reload' }}}}"
     configured = {
-        "ansible.builtin.set_fact": {
-            "__gateway_configured": {"action": f"{{{{ 'restart' if inventory_hostname in {needs} else 'reload' }}}}"}
-        },
-        # Those that reload are not asked, either: they may be the first of the play
-        "changed_when": f"inventory_hostname in {needs}",
-        "notify": "Restart the gateway",
+        "ansible.builtin.set_fact": {"__gateway_configured": {"action": action}},
+        "changed_when": True,
+        "notify": f"{{{{ 'Restart' if inventory_hostname in {needs} else 'Reload' }}}} the gateway",
     }
-    plays = [{"hosts": "all", "gather_facts": False, "tasks": [configured], "handlers": [handler]}]
+    goes_on = {"ansible.builtin.debug": {"msg": "{{ inventory_hostname }} goes on"}}
+    plays = [
+        {"hosts": "all", "gather_facts": False, "tasks": [configured], "handlers": handlers},
+        {"hosts": "all", "gather_facts": False, "tasks": [goes_on]},
+    ]
     (tmp_path / "play.yml").write_text(yaml.safe_dump(plays))
+    hosts = ["hz1", "hz2", "sh1", "gz1"]
     done = play(
         tmp_path / "play.yml",
-        "hz1,hz2,sh1,gz1,",
+        ",".join([*hosts, ""]),
         "--connection=local",
         ansible_python_interpreter=sys.executable,
     )
-    assert done.returncode == code, done.stdout
-    assert (log.read_text().split() if log.exists() else []) == restarted, done.stdout
+    assert done.returncode == (2 if failed else 0), done.stdout
+    done_at = log.read_text().split() if log.exists() else []
+    assert [host for host in done_at if host != "reload"] == restarted, done.stdout
+    # The others are not kept from theirs, nor from what comes after
+    assert done_at.count("reload") == len(hosts) - len(needs)
+    assert [host for host in hosts if f"{host} goes on" not in done.stdout] == failed
+    said = " ".join(done.stdout.split())
+    reason = "HAProxy of sh1 did not come back from its restart: Job for haproxy.service failed"
+    assert (f"{reason}. So gz1 was not restarted" in said) == bool(failed), said
