@@ -14,7 +14,7 @@ description:
     as long as the server of a hard mount is dead. Mounting and unmounting run at the same time for all
     mounts and are given up after O(timeout) seconds.
   - A mount that is right is not touched, whether its server answers or not. But one below a path that is unmounted, or
-    newly mounted, is unmounted before, and mounted again.
+    newly mounted, is unmounted before, and mounted again, also where the new one does not come up.
   - A container that has the mount keeps it when the host unmounts it, and would go on with the old file system. So the
     mount counts as busy until the container ends.
   - So it does while a unit runs that requires it (C(RequiresMountsFor)). systemd would stop the unit with
@@ -102,6 +102,7 @@ changes:
   sample: [{name: /mnt/models mounted, path: /mnt/models, before: null, after: "files.example.com:/export/models"}]
 """
 
+import dataclasses
 import os
 import time
 from collections.abc import Callable
@@ -308,10 +309,29 @@ def apply(mounts: list[Mount], current: Current, lazy: bool, timeout: int) -> li
     rest = [mount for mount in mounts if mount.path not in failed]
     write(rest, current)
     failed |= start(rest, timeout)
+    failed |= give_back([mount for mount in rest if mount.path in failed], rest, current, timeout)
     for mount in rest:
         if not mount.present:
             systemd.run(["rmdir", "--ignore-fail-on-non-empty", mount.path], 5)
-    return list(failed.values())
+    return [reason for reason in failed.values() if reason]
+
+
+def give_back(lost: list[Mount], mounts: list[Mount], current: Current, timeout: int) -> dict[str, str]:
+    """Where a new mount did not come up, take its units away and mount again what had to make room for it below.
+
+    What is below requires it, to systemd. The reasons for those below: nothing where it is mounted again.
+    """
+    were = nfs_mounts.going(mounts, current)
+    new = {
+        mount: [inner for inner in were if inner.present and nfs_mounts.is_below(inner.path, mount.path)]
+        for mount in lost
+        if not nfs_mounts.is_there(mount, current)
+    }
+    back = [inner for below in new.values() for inner in below]
+    if not back:
+        return {}
+    write([dataclasses.replace(mount, present=False) for mount, below in new.items() if below], read())
+    return dict.fromkeys((inner.path for inner in back), "") | start(back, timeout)
 
 
 def main() -> None:

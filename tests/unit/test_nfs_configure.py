@@ -274,6 +274,7 @@ class Host:
         self.root = root
         self.calls: list[list[str]] = []
         self.dead = False
+        self.refused = ""  # a path whose export the server does not let be mounted
         self.nfsidmap: str | None = "/usr/sbin/nfsidmap"
         self.units: dict[str, dict[str, str]] = {}
         (root / "etc/systemd/system/remote-fs.target.wants").mkdir(parents=True)
@@ -286,6 +287,10 @@ class Host:
         monkeypatch.setattr(systemd, "run", self.run)
         monkeypatch.setattr(systemd, "show", self.show)
         monkeypatch.setattr(systemd, "journal", lambda *_arguments: ["mount.nfs: Connection timed out"])
+
+    @property
+    def refused_unit(self) -> str:
+        return f"{nfs_mounts.unit_name(self.refused)}.mount"
 
     def unit(self, name: str) -> Path:
         return self.root / "etc/systemd/system" / name
@@ -302,7 +307,10 @@ class Host:
             for name in command[3:]:
                 text = self.unit(name).read_text()
                 what, where = nfs_mounts.setting(text, "What"), nfs_mounts.setting(text, "Where")
-                if not Current(mounted=nfs_mounts.parse_mounts(self.mounts.read_text())).at(where):
+                mounted = Current(mounted=nfs_mounts.parse_mounts(self.mounts.read_text()))
+                # A mount requires those above it, by their units
+                lacks = self.refused and where.startswith(self.refused) and self.unit(self.refused_unit).exists()
+                if not mounted.at(where) and not lacks:
                     self.mount(what, where)
         elif action == "stop" and not self.dead:
             paths = [mount.path for mount in nfs_mounts.parse_mounts(self.mounts.read_text())]
@@ -606,6 +614,23 @@ def test_what_is_below_a_path_that_is_newly_mounted_is_not_hidden(
     ]
     mounted = [mount.path for mount in nfs_mounts.parse_mounts(host.mounts.read_text())]
     assert mounted == ["/", ENTRY["path"], INNER["path"]]
+
+
+def test_what_made_room_for_a_mount_that_fails_comes_back(
+    host: Host, module: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_module(module, capsys, mounts=[INNER])
+    host.refused = ENTRY["path"]
+
+    result = run_module(module, capsys, mounts=[INNER, ENTRY])
+
+    assert result["msg"] == "/mnt/shared: files.lab:/export is not mounted: mount.nfs: Connection timed out"
+    mounted = [mount.path for mount in nfs_mounts.parse_mounts(host.mounts.read_text())]
+    assert mounted == ["/", INNER["path"]]
+    assert not host.unit("mnt-shared.mount").exists()
+    host.refused = ""
+    assert "failed" not in run_module(module, capsys, mounts=[INNER, ENTRY])
+    assert run_module(module, capsys, mounts=[INNER, ENTRY])["changed"] is False
 
 
 def test_nothing_is_mounted_above_what_stays(

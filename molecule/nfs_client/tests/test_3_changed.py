@@ -84,6 +84,20 @@ def test_what_is_mounted_below_a_new_mount_is_not_hidden(files1: Guest) -> None:
     assert "/mnt/" not in files1.output("cat /proc/mounts")
 
 
+def test_what_made_room_for_a_mount_that_fails_comes_back(files1: Guest) -> None:
+    inner = {**SHARED, "path": "/mnt/outer/inner"}
+    apply(nfs_client_mounts=[inner])
+
+    play = apply(nfs_client_mounts=[{**SHARED, "path": "/mnt/outer", "export": "/nothing"}, inner])
+
+    assert play.status != 0
+    assert "/mnt/outer: 10.213.0.1:/nothing is not mounted" in play.text()
+    assert files1.mount("/mnt/outer/inner")
+    assert files1.mount("/mnt/outer") == ""
+    assert apply(nfs_client_mounts=[inner]).changed() == 0
+    assert apply(nfs_client_mounts=[]).status == 0
+
+
 def test_an_empty_list_runs_no_task_of_the_role() -> None:
     play = apply(nfs_client_mounts=[])
 
