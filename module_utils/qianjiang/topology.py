@@ -197,6 +197,8 @@ def registry_errors(
 ) -> list[str]:
     """Whether each registry listens where the others ask it, and its certificate has the name they ask for.
 
+    A port that the inventory says is believed: what forwards to it is not looked at.
+
     `hosts` maps a host to its variables `datacenter` and REGISTRY, `registries` a datacenter to `host[:port]`.
     """
     errors = []
@@ -204,14 +206,17 @@ def registry_errors(
         datacenter = str(hosts[host].get("datacenter"))
         name, _, port = registries[datacenter].partition(":")
         listens, certificate, names = (hosts[host].get(key) for key in REGISTRY)
-        expected = _port(listens, PORTS["registries"]["registry_port"])
-        if int(port or HTTPS_PORT) != expected:
+        expected = PORTS["registries"]["registry_port"]
+        if listens is None and int(port or HTTPS_PORT) != expected:
             errors.append(
-                f"datacenter_registries.{datacenter}: expected port {expected}, registry_port of {host}, "
-                f'got "{registries[datacenter]}"'
+                f"datacenter_registries.{datacenter}: expected port {expected}, where {host} listens without "
+                f'registry_port, got "{registries[datacenter]}"; set registry_port, to {expected} if something '
+                "forwards to it"
             )
-        known = [str(one) for one in names] if isinstance(names, Sequence) else []
-        if known and not certificate and not any(one in (name, f"*.{name.partition('.')[2]}") for one in known):
+        # One that depends on the host's facts cannot be told yet
+        known = [str(one).lower() for one in names] if isinstance(names, Sequence) and None not in names else []
+        fitting = (name.lower(), f"*.{name.lower().partition('.')[2]}")
+        if known and not certificate and not any(one in fitting for one in known):
             errors.append(
                 f"{host}: certificate_authority_server_names: expected {name} among them, the registry's name in "
                 f"datacenter_registries, got {', '.join(known)}; everybody would refuse its certificate"

@@ -29,10 +29,11 @@ RUNS_ON = {
     "registry": ("registries",),
     "service": FUNCTIONS,
 }
+OWN = "own_variables"
 # Of the role service, whose other variables are the playbooks'
 SERVICE = ("service_copy_timeout", "service_min_free_bytes", "service_stall_timeout")
 # What playbooks ask of an inventory beside that, and of -e
-OTHERS = (*SHARED, *HOST_KEYS, *LOGIN, "node_address", "platform_ca_certificate", "service", *SERVICE)
+OTHERS = (*SHARED, *HOST_KEYS, *LOGIN, "node_address", "platform_ca_certificate", "service", OWN, *SERVICE)
 NEAR = 0.85
 
 Options = dict[str, dict[str, Any]]
@@ -42,25 +43,27 @@ Options = dict[str, dict[str, Any]]
 def variable_errors(groups: Mapping[str, Any], hostvars: Any) -> list[str]:
     """`groups | variable_errors(hostvars)`: names near a variable of a role that are none, and values of a wrong type.
 
-    What cannot be told before the role runs, and what is not near any name, is let pass.
+    What cannot be told before the role runs, what is not near any name, and what the inventory lists in `own_variables`
+    is let pass.
     """
     found = members(groups)
     written = {host: hostvars.raw_get(host) for host in hosts_of(found, FUNCTIONS)}
     names = {str(name) for variables in written.values() for name in variables}
-    return [*name_errors(names), *value_errors(found, written, hostvars)]
+    own = {str(name) for variables in written.values() for name in variables.get(OWN) or ()}
+    return [*name_errors(names - own), *value_errors(found, written, hostvars)]
 
 
 def name_errors(names: Iterable[str]) -> list[str]:
     """Of names that an inventory uses, those that are meant for one of ours."""
     ours = {*OTHERS, *(name for role in RUNS_ON.keys() - {"service"} for name in options(role))} - derived()
     # What begins with _ was registered by a play before: validate.yml is part of each playbook of site.yml
-    others = sorted(name for name in set(names) - ours - derived() if not name.startswith("_"))
+    others = sorted(name for name in set(names) - ours - derived() if not name.startswith(("_", "ansible_")))
     near = {name: get_close_matches(name, ours, n=1, cutoff=NEAR) for name in others}
     return [
-        f"{name}: no role has this variable; did you mean {found[0]}?"
+        f"{name}: no role has this variable; did you mean {found[0]}? If it is yours, name it in the list {OWN}"
         for name, found in near.items()
-        # vault_registry_password is a name of its own
-        if found and not name.endswith(f"_{found[0]}")
+        # vault_registry_password and registry_users_of_ci are names of their own
+        if found and not (name.endswith(f"_{found[0]}") or name.startswith(f"{found[0]}_"))
     ]
 
 

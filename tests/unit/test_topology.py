@@ -272,7 +272,10 @@ def test_gateways_that_speak_tls_verify_each_other(
 
 
 NAME = "certificate_authority_server_names"
-PORT_MESSAGE = "datacenter_registries.shanghai: expected port {}, registry_port of s-edge, got "
+PORT_MESSAGE = (
+    'datacenter_registries.shanghai: expected port 5000, where s-edge listens without registry_port, got "{}"; set '
+    "registry_port, to 5000 if something forwards to it"
+)
 NAME_MESSAGE = (
     "s-edge: certificate_authority_server_names: expected registry.shanghai.example.com among them, the registry's "
     "name in datacenter_registries, got portal.example.com; everybody would refuse its certificate"
@@ -285,12 +288,17 @@ NAME_MESSAGE = (
         ({}, ":5000", None),
         ({"registry_port": "5443"}, ":5443", None),
         ({"registry_port": 443}, "", None),
-        ({}, "", PORT_MESSAGE.format(5000) + '"registry.shanghai.example.com"'),
-        ({"registry_port": 5443}, ":5000", PORT_MESSAGE.format(5443) + '"registry.shanghai.example.com:5000"'),
+        ({}, "", PORT_MESSAGE.format("registry.shanghai.example.com")),
+        ({}, ":5443", PORT_MESSAGE.format("registry.shanghai.example.com:5443")),
+        # Something forwards to it
+        ({"registry_port": 5000}, "", None),
         ({NAME: []}, ":5000", None),
         ({NAME: ["portal.example.com", "registry.shanghai.example.com"]}, ":5000", None),
         ({NAME: ["*.shanghai.example.com"]}, ":5000", None),
         ({NAME: ["portal.example.com"]}, ":5000", NAME_MESSAGE),
+        ({NAME: ["Registry.Shanghai.example.com"]}, ":5000", None),
+        # A fact, before there are any
+        ({NAME: [None, "portal.example.com"]}, ":5000", None),
         # Of another authority; the platform's is for something else
         ({NAME: ["portal.example.com"], "registry_certificate": "/etc/ssl/registry.crt"}, ":5000", None),
     ],

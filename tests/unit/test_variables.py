@@ -27,7 +27,9 @@ FILTERS = load("plugins/filter/variables.py")
     ],
 )
 def test_a_mistyped_name_is_told(name: str, meant: str) -> None:
-    assert FILTERS.name_errors([name, meant]) == [f"{name}: no role has this variable; did you mean {meant}?"]
+    assert FILTERS.name_errors([name, meant]) == [
+        f"{name}: no role has this variable; did you mean {meant}? If it is yours, name it in the list own_variables"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -41,6 +43,10 @@ def test_a_mistyped_name_is_told(name: str, meant: str) -> None:
         "service",
         "target",
         "ansible_host",
+        "ansible_ssh_port",
+        "docker_engine_daemon_of_node1",
+        "platform_ca_certificate_path",
+        "registry_users_ci",
         "groups",
         "inventory_dir",
         "gateway_color",
@@ -120,10 +126,16 @@ def test_each_role_has_its_hosts() -> None:
     assert {path.name for path in (ROOT / "roles").iterdir() if path.is_dir()} == FILTERS.RUNS_ON.keys() | others
 
 
-def test_the_playbook_tells_both_at_once() -> None:
-    wrong = {"gateway_maxcon": 5, "gateway_stats_port": "eighty"}
+def test_the_playbook_tells_both_at_once_and_leaves_out_what_is_the_inventorys_own() -> None:
+    wrong = {
+        "gateway_maxcon": 5,
+        "gateway_maxcom": 6,
+        "gateway_stats_port": "eighty",
+        "own_variables": ["gateway_maxcom"],
+    }
     done = play(ROOT / "playbooks/validate.yml", ROOT / "inventories/lab/hosts.yml", **wrong)
     assert done.returncode != 0
     text = " ".join(done.stdout.split())
     assert "gateway_maxcon: no role has this variable; did you mean gateway_maxconn?" in text
     assert "gateway_stats_port: argument ''gateway_stats_port'' is of type str" in text
+    assert "gateway_maxcom:" not in text
