@@ -31,7 +31,7 @@ def host_lock(what: str, seconds: float) -> Iterator[None]:
     path = FOLDER / re.sub("[^A-Za-z0-9.-]", "_", f"qianjiang-{what}"[:200])
     try:
         FOLDER.mkdir(exist_ok=True)
-        file = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        file = _open(path)
     except OSError as error:
         raise HostLockError(f"cannot open {path}: {error.strerror}") from error
     end = time.monotonic() + seconds
@@ -44,6 +44,21 @@ def host_lock(what: str, seconds: float) -> Iterator[None]:
         yield
     finally:
         os.close(file)
+
+
+def _open(path: Path) -> int:
+    """Another user's too: in a folder that all may write to, the kernel lets nobody else open one to create it."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW
+    try:
+        return os.open(path, flags)
+    except FileNotFoundError:
+        pass
+    try:
+        file = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o644)
+    except FileExistsError:  # by another run, at this moment
+        return os.open(path, flags)
+    os.fchmod(file, 0o644)  # whatever the umask
+    return file
 
 
 def _is_taken(file: int) -> bool:

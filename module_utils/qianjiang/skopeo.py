@@ -68,7 +68,7 @@ class Skopeo:
         end = time.monotonic() + seconds
         waits = [2**number for number in range(retries)]
         while True:
-            limit = ["--command-timeout", f"{math.ceil(end - time.monotonic())}s"] if seconds else []
+            limit = ["--command-timeout", f"{max(1, math.ceil(end - time.monotonic()))}s"] if seconds else []
             done = self._run([self._binary, *limit, *argv])
             if done[0] != STALLED or not waits or (seconds and time.monotonic() + waits[0] >= end):
                 return done

@@ -106,11 +106,11 @@ def _locked(service: Service, context: Path) -> list[Locked]:
         "python_version": ".".join(python.split(".")[:2]),
     }
     lock = context / wheelhouse["requirements"]
-    lines = COMMENT.sub("", lock.read_text()).replace("\\\n", " ").splitlines()
+    lines = COMMENT.sub("", lock.read_text(encoding="utf-8-sig")).replace("\\\n", " ").splitlines()
     found = []
     for line in filter(None, map(str.strip, lines)):
         text, *options = re.split(r"\s+(?=--)", line)
-        if text.startswith("--"):
+        if text.startswith(("--", "-i ")):
             found.append(Locked(line, None))
             continue
         try:

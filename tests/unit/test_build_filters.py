@@ -16,6 +16,7 @@ lacking_wheels, source_errors = FILTERS.lacking_wheels, FILTERS.source_errors
 FLASK, MARKUP = "flask-3.1.3-py3-none-any.whl", "markupsafe-3.0.4-cp311-cp311-manylinux2014_x86_64.whl"
 LOCK = """\
 # written by pip-compile
+-i https://pypi.example.com/simple
 --extra-index-url https://pypi.example.com/simple
 
 flask==3.1.3 \\
@@ -40,7 +41,9 @@ def context(tmp_path: Path) -> Path:
     wheels.mkdir(parents=True)
     for name in (FLASK, MARKUP):
         (wheels / name).write_text(name)
-    (tmp_path / "webui/requirements.lock").write_text(LOCK.format(flask=digest(FLASK), markup=digest(MARKUP)))
+    lock = LOCK.format(flask=digest(FLASK), markup=digest(MARKUP))
+    # As editors of other systems write it
+    (tmp_path / "webui/requirements.lock").write_text(lock, encoding="utf-8-sig")
     return tmp_path / "webui"
 
 

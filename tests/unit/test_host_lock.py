@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import os
 import subprocess
 import sys
 import time
@@ -36,6 +38,30 @@ def test_another_one_is_waited_for_so_long_and_told(file: Path) -> None:
     )
     with host_lock(copies, 0.2), host_lock("copies to s.lab:5000", 0.2):
         pass
+
+
+def test_another_users_file_is_not_created(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
+    file.touch()
+    known = os.open
+
+    def protected(path: Path, flags: int, mode: int = 0o777) -> int:
+        """As fs.protected_regular has it in a folder that all may write to."""
+        if flags & os.O_CREAT and path.exists():
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return known(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", protected)
+    with host_lock("copies to r.lab:5000", 0.2):
+        pass
+
+
+def test_every_user_may_read_the_file(file: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        with host_lock("copies to r.lab:5000", 0.2):
+            assert file.stat().st_mode & 0o777 == 0o644
+    finally:
+        os.umask(before)
 
 
 def test_one_that_was_killed_holds_nothing(file: Path) -> None:
