@@ -20,11 +20,6 @@ def members(groups: Mapping[str, Any]) -> dict[str, list[str]]:
     return {name: list(hosts) for name, hosts in groups.items()}
 
 
-def hosts_of(groups: Groups, functions: Iterable[str]) -> list[str]:
-    """The hosts of these groups, each once."""
-    return list(dict.fromkeys(host for name in functions for host in groups.get(name, [])))
-
-
 def told(variables: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
     """These of a host's variables. One that cannot be told (no vault, no file) is left out.
 

@@ -6,7 +6,7 @@ for all of them, and ports that nothing else on the host has. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ansible.module_utils.qianjiang.catalogue_rules import slots
@@ -44,6 +44,11 @@ NEEDED = {
     "registries": "its nodes pull from it",
     "gateways": "its lock and its records are there, too; the registry's host can be one",
 }
+
+
+def hosts_of(groups: Mapping[str, Sequence[str]], functions: Iterable[str]) -> list[str]:
+    """The hosts of these groups, each once."""
+    return list(dict.fromkeys(host for name in functions for host in groups.get(name, [])))
 
 
 def topology_errors(
@@ -163,12 +168,11 @@ def _differing(path: str, one: Any, other: Any) -> list[str]:
 
 def login_errors(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Whether each host that uses a registry has an account, and each registry knows it. No password is told."""
-    users = list(dict.fromkeys(host for name in ("nodes", "registries", "builders") for host in groups.get(name, [])))
+    users = hosts_of(groups, ("nodes", "registries", "builders"))
     errors = []
     for key in LOGIN:
         without = [host for host in users if hosts[host].get(key) is None or not str(hosts[host][key]).strip()]
         others = [host for host in users if host not in without and not isinstance(hosts[host][key], str)]
-        long = [host for host in users if len(str(hosts[host].get(key, "")).encode()) > LONGEST_PASSWORD]
         if without:
             hint = (
                 "is its vault there, with a value for it?" if key == "registry_password" else "set it in group_vars/all"
@@ -176,8 +180,9 @@ def login_errors(groups: Mapping[str, Sequence[str]], hosts: Mapping[str, Mappin
             errors.append(f"{key}: expected a text, got nothing on {', '.join(without)}; {hint}")
         if others:
             errors.append(f"{key}: expected a text, got something else on {', '.join(others)}; quote it")
-        if long and key == "registry_password":
-            errors.append(f"{key}: expected at most {LONGEST_PASSWORD} bytes, got more on {', '.join(long)}")
+    long = [host for host in users if len(str(hosts[host].get("registry_password", "")).encode()) > LONGEST_PASSWORD]
+    if long:
+        errors.append(f"registry_password: expected at most {LONGEST_PASSWORD} bytes, got more on {', '.join(long)}")
     if errors:
         return errors
     for host in groups.get("registries", []):
@@ -261,7 +266,7 @@ def port_errors(
 ) -> list[str]:
     """Ports of services that something else of the platform has on the same host. `services`: normalised."""
     found: dict[str, str] = {}
-    for host in dict.fromkeys([*groups.get("nodes", []), *groups.get("gateways", [])]):
+    for host in hosts_of(groups, ("nodes", "gateways")):
         taken = {
             _port(hosts[host].get(variable), port): variable
             for function, variables in PORTS.items()

@@ -10,7 +10,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible.module_utils.qianjiang.catalogue import CatalogueError, normalise
-from ansible.module_utils.qianjiang.hostvars import Groups, hosts_of, members, told
+from ansible.module_utils.qianjiang.hostvars import Groups, members, told
 from ansible.module_utils.qianjiang.topology import (
     BACKUP_CA,
     CERTIFICATE,
@@ -22,6 +22,7 @@ from ansible.module_utils.qianjiang.topology import (
     SHARED,
     SSH,
     USERS,
+    hosts_of,
     login_errors,
     port_errors,
     registry_errors,

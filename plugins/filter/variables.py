@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible.module_utils.qianjiang.hostvars import Groups, hosts_of, members, told
-from ansible.module_utils.qianjiang.topology import FUNCTIONS, HOST_KEYS, LOGIN, SHARED
+from ansible.module_utils.qianjiang.hostvars import Groups, members, told
+from ansible.module_utils.qianjiang.topology import FUNCTIONS, HOST_KEYS, LOGIN, SHARED, hosts_of
 from ansible.template import accept_lazy_markers
 
 PROJECT = Path(__file__).resolve().parents[2]
